@@ -1,0 +1,82 @@
+"""See, measure and undo motion blur that changes across an image.
+
+A blurry image goes in, a *kernel field* comes out: a few basis kernels and, for each pixel, the
+coefficients that mix them. Everything else in this package consumes such a field.
+
+Importing this package is cheap: PyTorch is loaded when a name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+from .compute import Cancelled
+
+if TYPE_CHECKING:
+    from .estimation import estimate
+    from .field import KernelField
+    from .measure import (
+        blur_extent,
+        blur_map,
+        blur_mask,
+        blur_score,
+        kernel_mosaic,
+        motion_vectors,
+        similarity,
+    )
+    from .operator import BlurOperator
+    from .restoration import deblur, reblur
+    from .simulation import simulate
+    from .storage import import_kernels
+
+__all__ = [
+    "BlurOperator",
+    "Cancelled",
+    "KernelField",
+    "__version__",
+    "blur_extent",
+    "blur_map",
+    "blur_mask",
+    "blur_score",
+    "deblur",
+    "estimate",
+    "import_kernels",
+    "kernel_mosaic",
+    "motion_vectors",
+    "reblur",
+    "similarity",
+    "simulate",
+]
+
+_HOME = {
+    "BlurOperator": "operator",
+    "KernelField": "field",
+    "blur_extent": "measure",
+    "blur_map": "measure",
+    "blur_mask": "measure",
+    "blur_score": "measure",
+    "deblur": "restoration",
+    "estimate": "estimation",
+    "import_kernels": "storage",
+    "kernel_mosaic": "measure",
+    "motion_vectors": "measure",
+    "reblur": "restoration",
+    "similarity": "measure",
+    "simulate": "simulation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOME[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value  # found directly from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,122 @@
+"""Devices, memory, progress and cancellation: what every long computation shares."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    #: Called as ``progress(done, total, message)``. Whatever it raises stops the computation.
+    ProgressCallback = Callable[[int, int, str], None]
+
+#: Seconds between two reports of an unchanged state; short enough to feel like an immediate cancel.
+_HEARTBEAT = 0.2
+
+
+class Cancelled(Exception):  # noqa: N818 - a request of the user's, not an error
+    """Raise this from a progress callback to stop a computation."""
+
+
+class Reporter:
+    """Tells a progress callback how far a computation is, and lets it stop the computation.
+
+    Parameters
+    ----------
+    progress : callable or None
+        Called as ``progress(done, total, message)``. An exception that it raises, usually
+        `Cancelled`, propagates out of the computation.
+    total : int
+        Number of steps.
+    message : str
+        What is being done, in words for a person.
+    """
+
+    def __init__(self, progress: ProgressCallback | None, total: int, message: str = "") -> None:
+        self._progress = progress
+        self._total = max(int(total), 1)
+        self._message = message
+        self._done = 0
+        self._reported_at = -float("inf")
+        self._report()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total, self._message)
+            self._reported_at = time.monotonic()
+
+    def advance(self, n: int = 1, message: str | None = None) -> None:
+        """Count `n` more steps as done and report, with a new message if one is given."""
+        self._done += n
+        if message is not None:
+            self._message = message
+        self._report()
+
+    def poll(self) -> None:
+        """Report the present state again if the last report is a fifth of a second old.
+
+        Inner loops call this so that a cancellation is noticed between two steps.
+        """
+        if self._progress is not None and time.monotonic() - self._reported_at >= _HEARTBEAT:
+            self._report()
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """Return the device to compute on.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` takes CUDA, then MPS, then the CPU; otherwise a name that PyTorch knows
+        (``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``).
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or this machine has no such device.
+    """
+    import torch
+
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(
+            f"unknown device {device!r}; use 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'"
+        ) from None
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise ValueError(
+                f"device {device!r} asked for, but PyTorch {torch.__version__} finds no CUDA GPU; "
+                "use device='auto' or 'cpu', or install a CUDA build of PyTorch"
+            )
+        if chosen.index is not None and chosen.index >= count:
+            raise ValueError(f"device {device!r} asked for, but there are only {count} CUDA GPUs")
+    elif chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device {device!r} asked for, but this machine has no MPS; use 'cpu'")
+    elif chosen.type not in {"cpu", "cuda", "mps"}:
+        raise ValueError(f"device {device!r} is not supported; use 'auto', 'cpu', 'cuda' or 'mps'")
+    return chosen
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a computation on `device` may count on now."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        # No such figure on Windows: a size that any machine able to run PyTorch has.
+        return 4 << 30

@@ -1,0 +1,1 @@
+"""The napari plugin: layers in, layers out. All mathematics is in `blurfield`."""
