@@ -1,0 +1,53 @@
+"""Deterministic inputs of the conformance vectors: the published code was run on the same ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+F64 = torch.float64
+
+
+def hashed(j: int, n: int) -> Tensor:
+    """hash(j, 0…n−1) of the specification, float64 in [−1, 1)."""
+    mask = 0xFFFFFFFF
+    x = (torch.arange(n, dtype=torch.int64) + 1000003 * j) & mask
+    x ^= x >> 16
+    x = (x * 0x7FEB352D) & mask
+    x ^= x >> 15
+    # The product of two 32-bit numbers can pass 2^63: multiply in two halves.
+    x = (((x >> 16) * 0x846CA68B & 0xFFFF) << 16) + (x & 0xFFFF) * 0x846CA68B & mask
+    x ^= x >> 16
+    return 2 * x.double() / 2**32 - 1
+
+
+def img(channels: int, height: int, width: int) -> Tensor:
+    """The test image, float64 (C, H, W)."""
+    c = torch.arange(channels, dtype=F64)[:, None, None]
+    y = torch.arange(height, dtype=F64)[None, :, None]
+    x = torch.arange(width, dtype=F64)[None, None, :]
+    return 0.5 + 0.25 * torch.sin(0.35 * x + 0.8 * c) + 0.2 * torch.cos(0.23 * y - 0.11 * x + c)
+
+
+def kern(number: int, size: int) -> Tensor:
+    """The test kernels, float64 (B, K, K)."""
+    b = torch.arange(number, dtype=F64)[:, None, None]
+    y = torch.arange(size, dtype=F64)[None, :, None]
+    x = torch.arange(size, dtype=F64)[None, None, :]
+    k = (1.5 + torch.sin(0.9 * x + 0.4 * y * (b + 1) + 0.3 * b)) ** 2
+    return k / k.sum((-2, -1), keepdim=True)
+
+
+def maps(number: int, height: int, width: int) -> Tensor:
+    """The test mixing maps, float64 (B, H, W)."""
+    b = torch.arange(number, dtype=F64)[:, None, None]
+    y = torch.arange(height, dtype=F64)[None, :, None]
+    x = torch.arange(width, dtype=F64)[None, None, :]
+    return torch.softmax(2 * torch.sin(0.17 * x * (b + 1) + 0.11 * y + b), dim=0)
+
+
+def close(value: float | Tensor, reference: float, rel: float = 1e-9) -> bool:
+    """Whether a figure agrees with the printed reference (12 or 13 digits)."""
+    return math.isclose(float(value), reference, rel_tol=rel, abs_tol=1e-12)
