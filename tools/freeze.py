@@ -9,47 +9,54 @@ package, with any of its extras. Run it in an environment in which all tests pas
 from __future__ import annotations
 
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-PROJECT = "napari-blurfield"
 EXTRAS = ("napari", "test", "dev")
 
-HEADER = f"""\
-# The versions with which {PROJECT} is tested; written by tools/freeze.py.
+HEADER = """\
+# The versions with which everything is tested; written by tools/freeze.py.
 # Use it as: pip install -e ".[test]" -c constraints.txt
 """
 
 
-def closure(name: str, extras: tuple[str, ...]) -> dict[str, str]:
-    """Return {canonical name: public version} of all installed packages that `name` needs."""
+def project_requirements() -> list[str]:
+    """Return what pyproject.toml asks for, with the extras that the tests use."""
+    path = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra])]
+
+
+def closure(requirements: list[str]) -> dict[str, str]:
+    """Return {canonical name: public version} of all installed packages that are needed."""
     found: dict[str, str] = {}
-    waiting = [(name, frozenset(extras))]
+    waiting = [Requirement(line) for line in requirements]
     seen = set()
     while waiting:
-        entry = waiting.pop()
-        if entry in seen:
+        requirement = waiting.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key in seen:
             continue
-        seen.add(entry)
-        package, wanted = entry
+        seen.add(key)
         try:
-            installed = distribution(package)
+            installed = distribution(requirement.name)
         except PackageNotFoundError:
             continue  # needed on another platform or Python only
-        found[canonicalize_name(package)] = Version(installed.version).public
-        for line in installed.requires or ():
-            requirement = Requirement(line)
-            environments = [{"extra": extra} for extra in ("", *wanted)]
-            if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
-                waiting.append((requirement.name, frozenset(requirement.extras)))
+        found[key[0]] = Version(installed.version).public
+        environments = [{"extra": extra} for extra in ("", *requirement.extras)]
+        for needed in map(Requirement, installed.requires or ()):
+            if needed.marker is None or any(map(needed.marker.evaluate, environments)):
+                waiting.append(needed)
     return found
 
 
 if __name__ == "__main__":
-    versions = closure(PROJECT, EXTRAS)
-    del versions[PROJECT]
+    versions = closure(project_requirements())
     lines = [f"{name}=={version}" for name, version in sorted(versions.items())]
     sys.stdout.write(HEADER + "\n".join(lines) + "\n")

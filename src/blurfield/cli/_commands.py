@@ -1,0 +1,263 @@
+"""What each command does: check, read, call the library, write, report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._outputs import check_output
+
+if TYPE_CHECKING:
+    import argparse
+
+    import numpy as np
+
+    from blurfield.field import KernelField
+
+    from ._console import Console
+
+#: Extension of kernel fields.
+FIELD = ".blurfield"
+
+#: Kinds of file that hold the float values of a blur map.
+MAPS = frozenset({".npy", ".tif", ".tiff"})
+
+
+def estimate(options: argparse.Namespace, console: Console) -> None:
+    """Estimate the field of an image."""
+    output = check_output(options.output, {FIELD}, [options.image])
+    image = _read_image(options.image)
+    field, seconds = _estimate(image, options, console)
+    field.save(output)
+    figures = {"image": options.image, "output": output, "seconds": seconds, **describe(field)}
+    console.result(f"{output}: {_sentence(figures)}", figures)
+
+
+def deblur(options: argparse.Namespace, console: Console) -> None:
+    """Deblur an image with a given or an estimated field."""
+    from blurfield.restoration import deblur
+
+    output = check_output(options.output, _image_suffixes(), [options.image, options.field])
+    image = _read_image(options.image)
+    field, seconds = _given_or_estimated_field(image, options, console)
+    chosen = {"strength": options.strength, "iterations": options.iterations}
+    start = time.perf_counter()
+    with console.progress() as progress:
+        sharp = deblur(
+            image,
+            field,
+            method=options.method,
+            gamma=options.gamma,
+            device=options.device,
+            progress=progress,
+            **_given(chosen),
+        )
+    figures = {
+        "image": options.image,
+        "field": options.field,
+        "output": output,
+        "estimate_seconds": seconds,
+        "deblur_seconds": time.perf_counter() - start,
+        **describe(field),
+    }
+    _write_image(output, sharp)
+    console.result(f"{output}: deblurred in {figures['deblur_seconds']:.1f} s", figures)
+
+
+def mask(options: argparse.Namespace, console: Console) -> None:
+    """Write where an image is blurred."""
+    import numpy as np
+
+    from blurfield.measure import blur_map, blur_mask
+
+    suffixes = MAPS if options.map else _image_suffixes()
+    output = check_output(options.output, suffixes, [options.source])
+    seconds = None
+    if Path(options.source).suffix.lower() == FIELD:
+        field = _load_field(options.source)
+    else:
+        field, seconds = _estimate(_read_image(options.source), options, console)
+    blurred = np.asarray(blur_mask(field, threshold=options.threshold))
+    picture: np.ndarray[Any, Any] = blurred.astype(np.uint8) * 255
+    if options.map:
+        picture = np.asarray(blur_map(field, threshold=options.threshold), dtype=np.float32)
+    figures = {
+        "source": options.source,
+        "output": output,
+        "threshold": options.threshold,
+        "estimate_seconds": seconds,
+        **describe(field),
+        "blurred_fraction": float(blurred.mean()),
+    }
+    _write_image(output, picture)
+    console.result(
+        f"{output}: {figures['blurred_fraction']:.0%} of the pixels are blurred", figures
+    )
+
+
+def reblur(options: argparse.Namespace, console: Console) -> None:
+    """Blur an image with a field."""
+    from blurfield.restoration import reblur
+
+    output = check_output(options.output, _image_suffixes(), [options.image, options.field])
+    image = _read_image(options.image)
+    field = _load_field(options.field, image.shape)
+    start = time.perf_counter()
+    with console.progress() as progress:
+        blurry = reblur(image, field, gamma=options.gamma, device=options.device, progress=progress)
+    figures = {
+        "image": options.image,
+        "field": options.field,
+        "output": output,
+        "seconds": time.perf_counter() - start,
+        **describe(field),
+    }
+    _write_image(output, blurry)
+    console.result(f"{output}: blurred by {options.field}", figures)
+
+
+def simulate(options: argparse.Namespace, console: Console) -> None:
+    """Blur an image with a random field that is known."""
+    from blurfield.simulation import simulate
+
+    output = check_output(options.output, _image_suffixes(), [options.image])
+    truth = options.truth and check_output(options.truth, {FIELD}, [options.image])
+    image = _read_image(options.image)
+    start = time.perf_counter()
+    blurry, field = simulate(
+        image,
+        kind=options.kind,
+        seed=options.seed,
+        noise=options.noise,
+        max_extent=options.max_extent,
+        gamma=options.gamma,
+        device=options.device,
+    )
+    figures = {
+        "image": options.image,
+        "output": output,
+        "truth": truth,
+        "seed": options.seed,
+        "kind": options.kind,
+        "seconds": time.perf_counter() - start,
+        **describe(field),
+    }
+    if truth:
+        field.save(truth)
+    _write_image(output, blurry)
+    console.result(f"{output}: blurred with {_sentence(figures)}", figures)
+
+
+def show(options: argparse.Namespace, console: Console) -> None:
+    """Write a picture of a field's kernels."""
+    from blurfield.measure import kernel_mosaic
+
+    output = check_output(options.output, _image_suffixes(), [options.field, options.image])
+    field = _load_field(options.field)
+    image = _read_image(options.image) if options.image else None
+    mosaic = kernel_mosaic(field, image=image, spacing=options.spacing)
+    figures = {"field": options.field, "output": output, **describe(field)}
+    _write_image(output, mosaic)
+    console.result(f"{output}: kernels of {options.field}", figures)
+
+
+def demo(options: argparse.Namespace, console: Console) -> None:
+    """Run the demo and say where its results are."""
+    from blurfield.demo import open_in_napari, run_demo, summary
+
+    with console.progress() as progress:
+        figures = run_demo(
+            options.out,
+            seed=options.seed,
+            size=options.size,
+            device=options.device,
+            progress=progress,
+        )
+    console.result(summary(figures), figures)
+    if options.view:
+        reason = open_in_napari(figures)
+        if reason:
+            console.note(f"cannot open the results: {reason}")
+
+
+def describe(field: KernelField) -> dict[str, Any]:
+    """Return what there is to say about a field, for machines."""
+    from blurfield.measure import blur_extent
+
+    extent = blur_extent(field)
+    return {
+        "shape": list(field.shape),
+        "kernel_size": field.kernel_size,
+        "num_kernels": field.num_kernels,
+        "median_extent": float(extent.median()),
+        "largest_extent": float(extent.max()),
+        "metadata": field.metadata,
+    }
+
+
+def _sentence(figures: dict[str, Any]) -> str:
+    """Say what `describe` says, for people."""
+    return (
+        f"{figures['num_kernels']} kernels of {figures['kernel_size']}×{figures['kernel_size']}, "
+        f"blur of {figures['median_extent']:.1f} px (at most {figures['largest_extent']:.1f} px), "
+        f"{figures['seconds']:.1f} s"
+    )
+
+
+def _estimate(
+    image: np.ndarray[Any, Any], options: argparse.Namespace, console: Console
+) -> tuple[KernelField, float]:
+    from blurfield.estimation import estimate
+
+    start = time.perf_counter()
+    with console.progress() as progress:
+        field = estimate(
+            image,
+            model=options.model,
+            gamma=options.gamma,
+            device=options.device,
+            progress=progress,
+            **_given({"kernel_size": options.kernel_size}),
+        )
+    return field, time.perf_counter() - start
+
+
+def _given_or_estimated_field(
+    image: np.ndarray[Any, Any], options: argparse.Namespace, console: Console
+) -> tuple[KernelField, float | None]:
+    if options.field is None:
+        return _estimate(image, options, console)
+    return _load_field(options.field, image.shape), None
+
+
+def _load_field(path: str, shape: tuple[int, ...] = ()) -> KernelField:
+    """Read a field, or a single kernel that holds for a whole image of `shape`."""
+    from blurfield.storage import import_kernels, load_field
+
+    if Path(path).suffix.lower() == FIELD or not shape:
+        return load_field(path)
+    return import_kernels(path, (shape[0], shape[1]))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given: the library knows the defaults of the others."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _read_image(path: str) -> np.ndarray[Any, Any]:
+    from blurfield.files import read_image
+
+    return read_image(path)
+
+
+def _write_image(path: Path, image: np.ndarray[Any, Any]) -> None:
+    from blurfield.files import write_image
+
+    write_image(path, image)
+
+
+def _image_suffixes() -> frozenset[str]:
+    from blurfield.files import IMAGE_SUFFIXES
+
+    return frozenset(IMAGE_SUFFIXES)

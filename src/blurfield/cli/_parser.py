@@ -1,0 +1,193 @@
+"""The words of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import NoReturn
+
+from blurfield import __version__
+
+from . import _commands
+
+_FIELD_HELP = "a .blurfield file, or one kernel for the whole image (.mat, .npy, .npz or an image)"
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are exceptions with one line of text."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see: {self.prog} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the `blurfield` command; ``run`` holds the function to call."""
+    parser = _Parser(
+        prog="blurfield",
+        description="See, measure and undo motion blur that changes across an image.",
+        epilog="Images: what imageio and tifffile read and write, and .npy arrays.",
+    )
+    parser.add_argument("--version", action="version", version=f"blurfield {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    spoken = _Parser(add_help=False)
+    spoken.add_argument("-q", "--quiet", action="store_true", help="no progress bar, no text")
+    spoken.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    light = _Parser(add_help=False)
+    light.add_argument(
+        "--gamma",
+        type=_gamma,
+        default="auto",
+        help="exponent that turns values into linear light; auto (default): 2.2 for 8-bit images, "
+        "1 for others",
+    )
+    device = _Parser(add_help=False)
+    device.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    model = _Parser(add_help=False)
+    model.add_argument("--model", default="auto", help="how to estimate; auto is the default")
+    model.add_argument(
+        "--kernel-size", type=_odd, metavar="K", help="side of the estimated kernels in pixels, odd"
+    )
+
+    command = commands.add_parser(
+        "estimate", parents=[model, light, device, spoken], help="blurry image -> kernel field"
+    )
+    command.add_argument("image", metavar="IMAGE")
+    command.add_argument("-o", "--output", metavar="OUT.blurfield", required=True)
+    command.set_defaults(run=_commands.estimate)
+
+    command = commands.add_parser(
+        "deblur", parents=[model, light, device, spoken], help="blurry image -> sharp image"
+    )
+    command.add_argument("image", metavar="IMAGE")
+    command.add_argument(
+        "--field", metavar="FIELD", help=_FIELD_HELP + "; estimated from the image if not given"
+    )
+    command.add_argument("-o", "--output", metavar="OUT", required=True)
+    command.add_argument("--method", default="auto", help="how to deblur; auto is the default")
+    command.add_argument(
+        "--strength", type=_not_negative, metavar="S", help="how strongly to smooth noise"
+    )
+    command.add_argument("--iterations", type=_positive_int, metavar="N", help="at most so many")
+    command.set_defaults(run=_commands.deblur)
+
+    command = commands.add_parser(
+        "mask", parents=[model, light, device, spoken], help="image or field -> where it is blurred"
+    )
+    command.add_argument("source", metavar="IMAGE|FIELD.blurfield")
+    command.add_argument("-o", "--output", metavar="OUT", required=True)
+    command.add_argument(
+        "--threshold",
+        type=_fraction,
+        default=0.25,
+        help="a kernel whose L2 norm is below 1 minus this is blur (default 0.25)",
+    )
+    command.add_argument(
+        "--map", action="store_true", help="write the blur map in [0, 1] as .npy or .tif instead"
+    )
+    command.set_defaults(run=_commands.mask)
+
+    command = commands.add_parser(
+        "reblur", parents=[light, device, spoken], help="sharp image and field -> blurry image"
+    )
+    command.add_argument("image", metavar="IMAGE")
+    command.add_argument("--field", metavar="FIELD", required=True, help=_FIELD_HELP)
+    command.add_argument("-o", "--output", metavar="OUT", required=True)
+    command.set_defaults(run=_commands.reblur)
+
+    command = commands.add_parser(
+        "simulate", parents=[light, device, spoken], help="sharp image -> blurry image, true field"
+    )
+    command.add_argument("image", metavar="IMAGE")
+    command.add_argument("-o", "--output", metavar="OUT", required=True)
+    command.add_argument("--truth", metavar="F.blurfield", help="where to write the true field")
+    command.add_argument("--kind", default="segments", help="kind of blur (default segments)")
+    command.add_argument("--seed", type=int, default=0, help="start of the random numbers")
+    command.add_argument(
+        "--noise",
+        type=_not_negative,
+        default=0.01,
+        help="standard deviation of the noise, white = 1 (default 0.01)",
+    )
+    command.add_argument(
+        "--max-extent",
+        type=_positive_int,
+        default=33,
+        metavar="PX",
+        help="longest motion in pixels (default 33)",
+    )
+    command.set_defaults(run=_commands.simulate)
+
+    command = commands.add_parser(
+        "show", parents=[spoken], help="field -> picture of its kernels on a grid"
+    )
+    command.add_argument("field", metavar="FIELD.blurfield")
+    command.add_argument("--image", metavar="IMAGE", help="draw the kernels over this image")
+    command.add_argument("-o", "--output", metavar="OUT", required=True)
+    command.add_argument(
+        "--spacing", type=_positive_int, metavar="PX", help="distance between two kernels"
+    )
+    command.set_defaults(run=_commands.show)
+
+    command = commands.add_parser(
+        "demo", parents=[device, spoken], help="blur, estimate, mask and deblur a photograph"
+    )
+    command.add_argument(
+        "--out", default="blurfield-demo", metavar="DIR", help="folder to write (blurfield-demo)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="start of the random numbers")
+    command.add_argument(
+        "--size", type=_positive_int, default=512, metavar="PX", help="side of the photograph"
+    )
+    command.add_argument("--view", action="store_true", help="open the results in napari")
+    command.set_defaults(run=_commands.demo)
+    return parser
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a number, but is {text!r}")
+    return value
+
+
+def _gamma(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        value = _number(text)
+    except argparse.ArgumentTypeError:
+        value = 0.0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be 'auto' or a number above 0, but is {text!r}")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, but is {text!r}")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, but is {text!r}")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, but is {text!r}")
+    return int(text)
+
+
+def _odd(text: str) -> int:
+    value = _positive_int(text)
+    if value % 2 == 0:
+        raise argparse.ArgumentTypeError(f"must be odd, but is {text!r}")
+    return value
