@@ -58,7 +58,7 @@ class TileEngine:
         # Correlation multiplies by the conjugate spectrum. The factor belongs to the inverse
         # transform, which is called without scaling.
         spectra = torch.fft.fft2(self._basis, s=self._plan.fft, norm="forward")
-        self._spectra = spectra.conj().resolve_conj()
+        self._spectra: Tensor = spectra.conj().resolve_conj()
         self._groups = self._make_groups(prune)
         self._maps: dict[int, Tensor] = {}
 
@@ -194,7 +194,8 @@ class TileEngine:
         weighted = tiles.new_zeros(pairs, maps.shape[1], channels, *self._plan.fft, 2)
         inner = weighted[..., : self._plan.out[0], : self._plan.out[1], :]
         torch.mul(maps[:, :, None], tiles[:, None], out=inner)
-        return torch.fft.ifft2(torch.view_as_complex(weighted), norm="forward")
+        transform: Tensor = torch.fft.ifft2(torch.view_as_complex(weighted), norm="forward")
+        return transform
 
     def field_gradients(self, sharp: Tensor, blurry: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of ⟨A sharp, blurry⟩ for the basis (B, K, K) and the mixing (B, h, w)."""

@@ -117,7 +117,9 @@ class BlurOperator:
             If the image has another size.
         """
         planes = self._planes(sharp, self.input_shape)
-        blurry: Tensor = _Apply.apply(planes, self.field.basis, self.field.mixing, self._engine)
+        blurry: Tensor = _Apply.apply(  # type: ignore[no-untyped-call]
+            planes, self.field.basis, self.field.mixing, self._engine
+        )
         return blurry.reshape(*sharp.shape[:-2], *self.output_shape)
 
     def adjoint(self, blurry: Tensor) -> Tensor:
@@ -134,7 +136,9 @@ class BlurOperator:
             Of `input_shape`.
         """
         planes = self._planes(blurry, self.output_shape)
-        sharp: Tensor = _Adjoint.apply(planes, self.field.basis, self.field.mixing, self._engine)
+        sharp: Tensor = _Adjoint.apply(  # type: ignore[no-untyped-call]
+            planes, self.field.basis, self.field.mixing, self._engine
+        )
         return sharp.reshape(*blurry.shape[:-2], *self.input_shape)
 
     def normal(self, sharp: Tensor) -> Tensor:
@@ -174,7 +178,7 @@ class _Apply(torch.autograd.Function):
         return engine.forward(sharp)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (sharp,) = ctx.saved_tensors
         to_sharp = ctx.engine.adjoint(grad) if ctx.needs_input_grad[0] else None
@@ -191,7 +195,7 @@ class _Adjoint(torch.autograd.Function):
         return engine.adjoint(blurry)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (blurry,) = ctx.saved_tensors
         to_blurry = ctx.engine.forward(grad) if ctx.needs_input_grad[0] else None
