@@ -1,7 +1,296 @@
-"""What a kernel field says about the blur: where it is, how strong, in which direction."""
+"""What a kernel field says about the blur: where it is, how strong, and in which direction.
+
+The kernel of a pixel is a mixture, κ(i) = Σ_b m_b(i) k_b, and so are its first and second moments.
+Nothing here ever makes κ for all pixels: moments of the few basis kernels are mixed instead, and
+‖κ(i)‖₂² = m(i)ᵀ G m(i) with the Gram matrix G of the basis.
+"""
 
 from __future__ import annotations
 
-from .comparison import Similarity, kernel_similarity, similarity
+from typing import TYPE_CHECKING
 
-__all__ = ["Similarity", "kernel_similarity", "similarity"]
+import numpy as np
+import torch
+
+from . import grid
+from .comparison import Similarity, grid_axis, kernel_similarity, similarity
+from .mosaic import kernel_mosaic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from .field import KernelField
+
+__all__ = [
+    "Similarity",
+    "blur_extent",
+    "blur_map",
+    "blur_mask",
+    "blur_score",
+    "kernel_mosaic",
+    "kernel_similarity",
+    "motion_features",
+    "motion_vectors",
+    "similarity",
+]
+
+#: Numbers held at once while going through an image in bands of rows (128 MiB of float64).
+_BAND_NUMBERS = 1 << 24
+
+#: Components of a direction smaller than this are noise, and would flip its sign at random.
+_SMALL_COMPONENT = 1e-4
+
+
+def blur_map(field: KernelField, threshold: float = 0.25) -> NDArray[np.float32]:
+    """Return how much of each pixel's kernel is blur, by the L2 norm of the basis kernels.
+
+    A basis kernel whose norm is above `threshold` is sharp, any other is blur; the map is the sum
+    of the mixing coefficients of the blur kernels (Carbajal et al. 2021, arXiv 2102.01026,
+    motion-blur segmentation).
+
+    Parameters
+    ----------
+    field : KernelField
+        The blur of an image.
+    threshold : float, default 0.25
+        Norm between blur and sharp, above 0 and below 1. A straight line of L pixels has the norm
+        1/√L whatever the kernel's support, so that 0.25 stands for motion of 16 pixels, and
+        ``1 / L ** 0.5`` for L.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), float32, from 0 (sharp) to 1 (blur).
+
+    Raises
+    ------
+    ValueError
+        If `threshold` is not between 0 and 1.
+
+    Notes
+    -----
+    In a dense field, whose basis kernels are single taps of norm 1, that rule would call every
+    pixel sharp. There the norm n(i) = ‖κ(i)‖₂ of each pixel's own kernel decides: the map falls
+    linearly from 1 at n = 0 to ½ at the threshold and on to 0 at n = 1.
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
+    if field.is_one_tap:
+        norm = 1 - blur_score(field)
+        above = 0.5 * (1 - norm) / (1 - threshold)
+        result: NDArray[np.float32] = np.where(norm <= threshold, 1 - norm / (2 * threshold), above)
+        return result.clip(0, 1)
+    mixing = field.mixing.detach()
+    is_blur = (field.l2_norms().detach() <= threshold).to(mixing)
+    blur = torch.tensordot(is_blur, mixing, dims=1)[None]
+    rows, cols = (slice(0, n) for n in field.shape)
+    return _to_numpy(grid.read_block(blur, field.shape, rows, cols)[0].clamp(0, 1))
+
+
+def blur_mask(field: KernelField, threshold: float = 0.25, level: float = 0.5) -> NDArray[np.bool_]:
+    """Return which pixels are blurred: where `blur_map` reaches `level`.
+
+    Parameters
+    ----------
+    field : KernelField
+        The blur of an image.
+    threshold : float, default 0.25
+        L2 norm up to which a kernel is blur; see `blur_map`.
+    level : float, default 0.5
+        Share of blur, from 0 to 1, from which on a pixel is blurred.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), bool.
+    """
+    if not 0 <= level <= 1:
+        raise ValueError(f"level must be from 0 to 1, not {level!r}")
+    return blur_map(field, threshold) >= level
+
+
+def blur_score(field: KernelField) -> NDArray[np.float32]:
+    """Return the continuous blur score 1 − ‖κ(i)‖₂ of each pixel's kernel.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), float32: 0 for no blur, 1 − 1/√L for a line of L pixels, always below 1.
+    """
+    gram = _gram_matrix(field)
+
+    def score(rows: slice) -> torch.Tensor:
+        mixing = field.mixing_block(rows, slice(0, field.shape[1])).detach()
+        return 1 - _mixed_norms(mixing, gram)
+
+    return _by_bands(score, field.shape, field.num_kernels * field.shape[1])
+
+
+def blur_extent(field: KernelField) -> NDArray[np.float32]:
+    """Return how far each pixel's blur reaches along its principal direction, in pixels.
+
+    The extent is √(12 λ + 1), with λ the largest eigenvalue of the covariance of κ(i) as a
+    distribution over positions: L for a straight line of L pixels, 1 for no blur.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), float32, in pixels.
+    """
+    moments = _moment_grid(field)
+
+    def extent(rows: slice) -> torch.Tensor:
+        mixed = grid.read_block(moments, field.shape, rows, slice(0, field.shape[1]))
+        return _extent(_principal_variances(mixed)[0])
+
+    return _by_bands(extent, field.shape, 8 * field.shape[1])
+
+
+def motion_vectors(field: KernelField, spacing: float = 32) -> NDArray[np.float32]:
+    """Return the direction and extent of the blur as vectors for napari.
+
+    Parameters
+    ----------
+    field : KernelField
+        The blur of an image.
+    spacing : float, default 32
+        Pixels between the points of a grid that is centred on the image.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, 2, 2), float32, in pixels (y, x): ``[:, 0]`` the starts and ``[:, 1]`` the projections
+        of vectors whose middles are the points of the grid, row by row. A vector lies along the
+        principal direction of its point's kernel and is as long as the blur's extent there (see
+        `blur_extent`). A blurred photograph doesn't tell which way along that direction the motion
+        went: vectors point to larger x, vertical ones to larger y.
+
+    Raises
+    ------
+    ValueError
+        If `spacing` is not above 0.
+    """
+    points = _grid_points(field, spacing)
+    moments = _moments_at(field, points)
+    length, angle = _extent(_principal_variances(moments)[0]), _direction(moments)
+    step = torch.stack([angle.sin(), angle.cos()], dim=-1)
+    step[step[:, 1] < _SMALL_COMPONENT] = step.new_tensor([1.0, 0.0])
+    projection = step * length[:, None]
+    return _to_numpy(torch.stack([points.to(step) - projection / 2, projection], dim=1))
+
+
+def motion_features(field: KernelField, spacing: float = 32) -> dict[str, NDArray[np.float32]]:
+    """Return what there is to say about each of the `motion_vectors` of the same spacing.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        Four arrays (N,), float32. ``length``: extent of the blur in pixels. ``angle``: in degrees
+        from 0 up to 180, counter-clockwise on the screen, 0 for horizontal and 90 for vertical
+        motion. ``anisotropy``: (λ₁ − λ₂) / (λ₁ + λ₂) of the covariance's eigenvalues, 0 for a
+        round kernel and 1 for a straight line. ``norm``: ‖κ‖₂, 1 for no blur.
+    """
+    points = _grid_points(field, spacing)
+    moments = _moments_at(field, points)
+    largest, smallest = _principal_variances(moments)
+    total = largest + smallest
+    mixing = field.mixing_at(points).detach().T
+    features = {
+        "length": _extent(largest),
+        "angle": torch.rad2deg(-_direction(moments)).remainder(180),
+        "anisotropy": (largest - smallest) / total.clamp_min(torch.finfo(total.dtype).tiny),
+        "norm": _mixed_norms(mixing, _gram_matrix(field)),
+    }
+    return {name: _to_numpy(values) for name, values in features.items()}
+
+
+def _to_numpy(values: torch.Tensor) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = values.to(torch.float32).cpu().numpy()
+    return result
+
+
+def _grid_points(field: KernelField, spacing: float) -> torch.Tensor:
+    rows, cols = (torch.from_numpy(grid_axis(length, spacing)) for length in field.shape)
+    return torch.cartesian_prod(rows, cols).to(field.device, field.dtype)
+
+
+def _bands(length: int, numbers: int) -> Iterator[slice]:
+    """Cut rows into bands, given how many numbers one row needs."""
+    step = max(1, _BAND_NUMBERS // numbers)
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
+
+
+def _by_bands(
+    compute: Callable[[slice], torch.Tensor], shape: tuple[int, int], numbers: int
+) -> NDArray[np.float32]:
+    """Assemble (H, W) from what `compute` gives for bands of rows."""
+    result = np.empty(shape, np.float32)
+    for rows in _bands(shape[0], numbers):
+        result[rows] = _to_numpy(compute(rows))
+    return result
+
+
+def _gram_matrix(field: KernelField) -> torch.Tensor:
+    flat = field.basis.detach().flatten(1)
+    return flat @ flat.T
+
+
+def _mixed_norms(mixing: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+    """Return ‖κ‖₂ for mixing coefficients (B, …), of shape (…)."""
+    flat = mixing.flatten(1)
+    diagonal = gram.diagonal()
+    if torch.equal(gram, diagonal.diag()):  # dense fields: B² products a pixel are too many
+        squares = torch.einsum("bn,bn,b->n", flat, flat, diagonal)
+    else:
+        squares = torch.einsum("bn,bn->n", flat, gram @ flat)
+    return squares.clamp(0, 1).sqrt().reshape(mixing.shape[1:])
+
+
+def _moment_grid(field: KernelField) -> torch.Tensor:
+    """Moments of the kernels on the mixing grid, (5, h, w): means y, x, and of yy, xx, yx.
+
+    In double precision: variances are small differences of them.
+    """
+    basis = field.basis.detach().double()
+    half = field.kernel_size // 2
+    axis = torch.arange(-half, half + 1, dtype=basis.dtype, device=basis.device)
+    y, x = axis[:, None].expand(basis.shape[1:]), axis.expand(basis.shape[1:])
+    moments = torch.einsum("kij,bij->kb", torch.stack([y, x, y * y, x * x, y * x]), basis)
+    mixing = field.mixing.detach()
+    height, width = mixing.shape[1:]
+    bands = _bands(height, field.num_kernels * width)
+    return torch.cat(
+        [torch.einsum("kb,bhw->khw", moments, mixing[:, rows].double()) for rows in bands], dim=1
+    )
+
+
+def _moments_at(field: KernelField, points: torch.Tensor) -> torch.Tensor:
+    """Moments of the kernels at points, (5, N)."""
+    return grid.read_points(_moment_grid(field), field.shape, points).T
+
+
+def _covariance(moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Variances along y and x and their covariance, from mixed moments (5, …)."""
+    mean_y, mean_x, yy, xx, yx = moments
+    return yy - mean_y**2, xx - mean_x**2, yx - mean_y * mean_x
+
+
+def _principal_variances(moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Largest and smallest variance over all directions."""
+    var_y, var_x, cov = _covariance(moments)
+    middle, radius = (var_y + var_x) / 2, torch.hypot((var_y - var_x) / 2, cov)
+    return middle + radius, (middle - radius).clamp_min(0)
+
+
+def _direction(moments: torch.Tensor) -> torch.Tensor:
+    """Angle of the direction of largest variance, from x towards y, within ±π/2."""
+    var_y, var_x, cov = _covariance(moments)
+    return torch.atan2(2 * cov, var_x - var_y) / 2
+
+
+def _extent(variance: torch.Tensor) -> torch.Tensor:
+    """Length of the line of pixels that has a variance: (L² − 1) / 12 for L pixels."""
+    return (12 * variance.clamp_min(0) + 1).sqrt()
