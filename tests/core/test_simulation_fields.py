@@ -175,6 +175,7 @@ def test_random_segments_are_large_enough(n: int, shape: tuple[int, int]) -> Non
         areas = torch.bincount(labels.flatten(), minlength=n)
         assert len(areas) == n
         assert areas.min() >= 400
+        assert areas.max() <= 3 * areas.min() + 3 * n
 
 
 def test_random_segments_are_blobs() -> None:

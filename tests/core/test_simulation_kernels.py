@@ -147,6 +147,13 @@ def test_linear_kernel_moments(angle: float) -> None:
     assert float((kernel * across**2).sum()) < 0.3
 
 
+def test_linear_kernel_may_fill_its_support() -> None:
+    length = 14 / math.cos(math.radians(41.7))
+    kernel = linear_kernel(length, 138.3, 15)
+    assert float(kernel[:, 0].sum()) > 0
+    assert float(kernel[:, -1].sum()) > 0
+
+
 def test_linear_kernel_batches() -> None:
     kernels = linear_kernel([0.0, 6.0], 90.0, 9)
     assert kernels.shape == (2, 9, 9)

@@ -31,14 +31,15 @@ def random_segments(
 ) -> Tensor:
     """Divide an image into segments with smooth outlines.
 
-    Each segment is where its own smooth random landscape is the highest.
+    One segment after the other takes the highest places of a smooth random landscape; the rest is
+    the background, label 0. The largest segment has at most three times the area of the smallest.
 
     Parameters
     ----------
     shape : (int, int)
         Height and width in pixels.
     n : int
-        Number of segments, at least 1.
+        Number of segments with the background, at least 1.
     min_area : int
         Fewest pixels in a segment.
     generator : torch.Generator
@@ -55,24 +56,24 @@ def random_segments(
         If the image is too small for n segments of that area.
     """
     height, width = shape
-    if n < 1 or n * min_area * 2 > height * width:
+    # The smallest share is 0.5 while all others are 1.5.
+    if n < 1 or height * width < (3 * n - 2) * max(min_area, 1):
         raise ValueError(
             f"an image of {height}×{width} is too small for {n} segments of at least "
-            f"{min_area} pixels each; ask for fewer"
+            f"{min_area} pixels each; ask for fewer, at least 1"
         )
-    # About three hills along the longer side, whatever the size of the image.
-    cells = [max(2, round(3 * side / max(shape))) + 1 for side in shape]
-    coarse = torch.randn((n, 1, *cells), generator=generator, device=generator.device)
-    heights = interpolate(coarse, size=shape, mode="bicubic", align_corners=False)[:, 0]
-    while True:
-        labels = heights.argmax(dim=0)
-        areas = torch.bincount(labels.flatten(), minlength=n)
-        small = areas < min_area
-        if not bool(small.any()):
-            return labels
-        # Raising a landscape by little at a time ends when the segment has its area: what the
-        # others lose stays far from all they have.
-        heights = heights + 0.05 * small[:, None, None]
+    device = generator.device
+    # A hill or two along the longer side, whatever the size of the image.
+    knots = [2 + round(side / max(shape)) for side in shape]
+    shares = 0.5 + torch.rand(n, generator=generator, device=device)
+    areas = (height * width * shares / shares.sum()).long().clamp_min(min_area).tolist()
+    labels = torch.zeros(height * width, dtype=torch.long, device=device)
+    for label in range(1, n):
+        coarse = torch.randn((1, 1, *knots), generator=generator, device=device)
+        landscape = interpolate(coarse, size=shape, mode="bicubic", align_corners=True).flatten()
+        landscape[labels > 0] = -torch.inf
+        labels[landscape.argsort(descending=True, stable=True)[: areas[label]]] = label
+    return labels.reshape(height, width)
 
 
 def segment_field(

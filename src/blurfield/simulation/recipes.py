@@ -12,6 +12,7 @@ from torch import Tensor
 from blurfield.field import KernelField
 
 from .fields import (
+    MIN_SEGMENT_AREA,
     camera_motion_extent,
     camera_motion_field,
     object_motion_field,
@@ -125,13 +126,20 @@ def _defocus(recipe: Recipe, generator: torch.Generator) -> KernelField:
 def _segments(recipe: Recipe, generator: torch.Generator) -> KernelField:
     labels = recipe.labels
     if labels is None:
-        labels = random_segments(recipe.shape, recipe.segments, generator=generator)
+        labels = _outlines(recipe, recipe.segments, generator)
     return segment_field(labels, _shakes(int(labels.max()) + 1, recipe, generator))
+
+
+def _outlines(recipe: Recipe, n: int, generator: torch.Generator) -> Tensor:
+    # Small images get smaller segments, as far as they can be told apart.
+    height, width = recipe.shape
+    fitting = max(MIN_SEGMENT_AREA // 8, min(MIN_SEGMENT_AREA, height * width // (4 * max(n, 1))))
+    return random_segments(recipe.shape, n, min_area=fitting, generator=generator)
 
 
 def _object(recipe: Recipe, generator: torch.Generator) -> KernelField:
     if recipe.labels is None:
-        labels = random_segments(recipe.shape, 2, generator=generator)
+        labels = _outlines(recipe, 2, generator)
         # The object is the smaller of the two.
         mask = labels == int(torch.bincount(labels.flatten()).argmin())
     else:
