@@ -7,6 +7,7 @@ Nothing here ever makes κ for all pixels: moments of the few basis kernels are 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from .comparison import Similarity, grid_axis, kernel_similarity, similarity
 from .mosaic import kernel_mosaic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -36,8 +37,12 @@ __all__ = [
     "similarity",
 ]
 
-#: Numbers held at once while going through an image in bands of rows (128 MiB of float64).
-_BAND_NUMBERS = 1 << 24
+#: Side in pixels of the tiles in which images are gone through. Interpolating a coarse grid costs
+#: less per pixel in small tiles, for its matrices grow with their side.
+_TILE = 256
+
+#: Numbers held at once (128 MiB of float64).
+_MOST_NUMBERS = 1 << 24
 
 #: Components of a direction smaller than this are noise, and would flip its sign at random.
 _SMALL_COMPONENT = 1e-4
@@ -85,8 +90,11 @@ def blur_map(field: KernelField, threshold: float = 0.25) -> NDArray[np.float32]
     mixing = field.mixing.detach()
     is_blur = (field.l2_norms().detach() <= threshold).to(mixing)
     blur = torch.tensordot(is_blur, mixing, dims=1)[None]
-    rows, cols = (slice(0, n) for n in field.shape)
-    return _to_numpy(grid.read_block(blur, field.shape, rows, cols)[0].clamp(0, 1))
+
+    def share(rows: slice, cols: slice) -> torch.Tensor:
+        return grid.read_block(blur, field.shape, rows, cols)[0].clamp(0, 1)
+
+    return _by_tiles(share, field.shape)
 
 
 def blur_mask(field: KernelField, threshold: float = 0.25, level: float = 0.5) -> NDArray[np.bool_]:
@@ -121,11 +129,10 @@ def blur_score(field: KernelField) -> NDArray[np.float32]:
     """
     gram = _gram_matrix(field)
 
-    def score(rows: slice) -> torch.Tensor:
-        mixing = field.mixing_block(rows, slice(0, field.shape[1])).detach()
-        return 1 - _mixed_norms(mixing, gram)
+    def score(rows: slice, cols: slice) -> torch.Tensor:
+        return 1 - _mixed_norms(field.mixing_block(rows, cols).detach(), gram)
 
-    return _by_bands(score, field.shape, field.num_kernels * field.shape[1])
+    return _by_tiles(score, field.shape, numbers=field.num_kernels)
 
 
 def blur_extent(field: KernelField) -> NDArray[np.float32]:
@@ -141,11 +148,11 @@ def blur_extent(field: KernelField) -> NDArray[np.float32]:
     """
     moments = _moment_grid(field)
 
-    def extent(rows: slice) -> torch.Tensor:
-        mixed = grid.read_block(moments, field.shape, rows, slice(0, field.shape[1]))
+    def extent(rows: slice, cols: slice) -> torch.Tensor:
+        mixed = grid.read_block(moments, field.shape, rows, cols)
         return _extent(_principal_variances(mixed)[0])
 
-    return _by_bands(extent, field.shape, 8 * field.shape[1])
+    return _by_tiles(extent, field.shape)
 
 
 def motion_vectors(field: KernelField, spacing: float = 32) -> NDArray[np.float32]:
@@ -216,20 +223,19 @@ def _grid_points(field: KernelField, spacing: float) -> torch.Tensor:
     return torch.cartesian_prod(rows, cols).to(field.device, field.dtype)
 
 
-def _bands(length: int, numbers: int) -> Iterator[slice]:
-    """Cut rows into bands, given how many numbers one row needs."""
-    step = max(1, _BAND_NUMBERS // numbers)
-    for start in range(0, length, step):
-        yield slice(start, min(start + step, length))
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def _by_bands(
-    compute: Callable[[slice], torch.Tensor], shape: tuple[int, int], numbers: int
+def _by_tiles(
+    compute: Callable[[slice, slice], torch.Tensor], shape: tuple[int, int], numbers: int = 1
 ) -> NDArray[np.float32]:
-    """Assemble (H, W) from what `compute` gives for bands of rows."""
+    """Assemble (H, W) from tiles of rows and columns; a pixel needs so many numbers meanwhile."""
+    side = max(1, min(_TILE, math.isqrt(_MOST_NUMBERS // numbers)))
     result = np.empty(shape, np.float32)
-    for rows in _bands(shape[0], numbers):
-        result[rows] = _to_numpy(compute(rows))
+    for rows in _slices(shape[0], side):
+        for cols in _slices(shape[1], side):
+            result[rows, cols] = _to_numpy(compute(rows, cols))
     return result
 
 
@@ -260,11 +266,9 @@ def _moment_grid(field: KernelField) -> torch.Tensor:
     y, x = axis[:, None].expand(basis.shape[1:]), axis.expand(basis.shape[1:])
     moments = torch.einsum("kij,bij->kb", torch.stack([y, x, y * y, x * x, y * x]), basis)
     mixing = field.mixing.detach()
-    height, width = mixing.shape[1:]
-    bands = _bands(height, field.num_kernels * width)
-    return torch.cat(
-        [torch.einsum("kb,bhw->khw", moments, mixing[:, rows].double()) for rows in bands], dim=1
-    )
+    rows = max(1, _MOST_NUMBERS // mixing[:, 0].numel())
+    bands = (part.double() for part in torch.split(mixing, rows, dim=1))
+    return torch.cat([torch.einsum("kb,bhw->khw", moments, band) for band in bands], dim=1)
 
 
 def _moments_at(field: KernelField, points: torch.Tensor) -> torch.Tensor:

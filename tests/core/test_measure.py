@@ -262,13 +262,15 @@ def test_extent_of_a_line_is_its_length_wherever_it_lies(length: int, vertical: 
         np.testing.assert_allclose(blur_extent(field), length, rtol=1e-5)
 
 
-def test_results_do_not_depend_on_the_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     for field in (FIELDS["full"], FIELDS["coarse"]):
-        whole = blur_score(field), blur_extent(field)
+        whole = blur_score(field), blur_extent(field), blur_map(field)
         with monkeypatch.context() as patch:
-            patch.setattr("blurfield.measure._BAND_NUMBERS", 3 * 5 * 52)
-            np.testing.assert_allclose(blur_score(field), whole[0], atol=1e-7)
+            patch.setattr("blurfield.measure._TILE", 11)
+            patch.setattr("blurfield.measure._MOST_NUMBERS", 200)
+            np.testing.assert_allclose(blur_score(field), whole[0], atol=1e-6)
             np.testing.assert_allclose(blur_extent(field), whole[1], rtol=1e-6)
+            np.testing.assert_allclose(blur_map(field), whole[2], atol=1e-6)
 
 
 def test_vectors_lie_along_the_motion_and_are_centred() -> None:
