@@ -107,7 +107,8 @@ def _straight(recipe: Recipe, generator: torch.Generator) -> Tensor:
     radians = math.radians(angle)
     # The extent is what the line covers along its longer direction, as for all kernels.
     along = max(abs(math.cos(radians)), abs(math.sin(radians)))
-    return linear_kernel((_draw_extent(recipe, generator) - 1) / along, angle, recipe.kernel_size)
+    length = (_draw_extent(recipe, generator) - 1) / along
+    return linear_kernel(length, angle, recipe.kernel_size).to(generator.device)
 
 
 def _uniform(recipe: Recipe, generator: torch.Generator) -> KernelField:
@@ -120,7 +121,8 @@ def _linear(recipe: Recipe, generator: torch.Generator) -> KernelField:
 
 def _defocus(recipe: Recipe, generator: torch.Generator) -> KernelField:
     radius = _draw_extent(recipe, generator) / 2
-    return KernelField.uniform(defocus_kernel(radius, recipe.kernel_size), recipe.shape)
+    kernel = defocus_kernel(radius, recipe.kernel_size).to(generator.device)
+    return KernelField.uniform(kernel, recipe.shape)
 
 
 def _segments(recipe: Recipe, generator: torch.Generator) -> KernelField:
