@@ -195,6 +195,7 @@ def test_channel_axis() -> None:
         ({"min_extent": 30, "max_extent": 20}, "min_extent <= max_extent"),
         ({"kernel_size": 34}, "odd"),
         ({"max_extent": 0.5}, "extents must be"),
+        ({"max_extent": float("inf")}, "number of pixels"),
         ({"noise": -1}, "noise"),
         ({"noise": float("nan")}, "noise"),
         ({"photons": 0}, "photons"),

@@ -121,11 +121,6 @@ def test_splat_interpolates() -> None:
     torch.testing.assert_close(kernel, expected)
 
 
-def test_splat_weights() -> None:
-    kernel = splat(torch.tensor([[0.0, 0.0], [0.0, 1.0]]), 3, weights=torch.tensor([1.0, 3.0]))
-    torch.testing.assert_close(kernel[1], torch.tensor([0.0, 0.25, 0.75]))
-
-
 def test_splat_outside_is_an_error() -> None:
     with pytest.raises(ValueError, match="outside its 5×5"):
         splat(torch.full((4, 2), 9.0), 5)

@@ -135,6 +135,8 @@ def simulate(
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of blur {kind!r}; known: {', '.join(KINDS)}")
+    if not math.isfinite(max_extent):
+        raise ValueError(f"max_extent must be a number of pixels, got {max_extent}")
     if kernel_size is None:
         kernel_size = 2 * math.ceil((max_extent - 1) / 2) + 1
     if min_extent is None:
@@ -172,6 +174,7 @@ def simulate(
             "max_extent": max_extent,
             "min_extent": min_extent,
             "kernel_size": kernel_size,
+            "segments": segments,
             "noise": noise,
             "photons": photons,
             "exposure": gain,

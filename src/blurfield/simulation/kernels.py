@@ -90,7 +90,7 @@ def camera_shake_kernels(
     return splat(-scale[:, None, None] * angles.flip(-1), size)
 
 
-def splat(offsets: Tensor, size: int, weights: Tensor | None = None) -> Tensor:
+def splat(offsets: Tensor, size: int) -> Tensor:
     """Accumulate paths into kernels by bilinear splatting.
 
     The centroid of a kernel is exactly the mean of its offsets, if all lie within the kernel.
@@ -98,12 +98,10 @@ def splat(offsets: Tensor, size: int, weights: Tensor | None = None) -> Tensor:
     Parameters
     ----------
     offsets : Tensor
-        Paths (..., T, 2): offsets (y, x) in pixels from the centre of the kernel. What lies
-        outside the kernel is lost.
+        Paths (..., T, 2): offsets (y, x) in pixels from the centre of the kernel, at T equally
+        spaced times. What lies outside the kernel is lost.
     size : int
         Side K of the square kernels, odd.
-    weights : Tensor, optional
-        Time spent at each offset, (..., T); by default equal.
 
     Returns
     -------
@@ -120,14 +118,12 @@ def splat(offsets: Tensor, size: int, weights: Tensor | None = None) -> Tensor:
     paths = offsets.reshape(-1, length, 2)
     taps = torch.arange(size, dtype=paths.dtype, device=paths.device) - size // 2
     kernels = paths.new_empty((len(paths), size, size))
-    time = None if weights is None else weights.expand(*batch, length).reshape(-1, length, 1)
     for start in range(0, len(paths), _CHUNK):
         part = slice(start, start + _CHUNK)
         # A product of two hat functions is the bilinear splat; as a matrix product over time it
         # adds up in a fixed order, on a GPU too.
         hat = (1 - (paths[part, :, :, None] - taps).abs()).clamp_min_(0)
-        rows = hat[:, :, 0] if time is None else hat[:, :, 0] * time[part]
-        kernels[part] = rows.transpose(1, 2) @ hat[:, :, 1]
+        kernels[part] = hat[:, :, 0].transpose(1, 2) @ hat[:, :, 1]
     total = kernels.sum(dim=(1, 2), keepdim=True)
     if bool((total <= 0).any()):
         raise ValueError(f"a path lies wholly outside its {size}×{size} kernel")
