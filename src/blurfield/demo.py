@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
+from .compute import choose_device
 from .estimation import estimate
 from .files import write_image
 from .measure import blur_mask, kernel_mosaic, similarity
@@ -95,6 +96,7 @@ def run_demo(
     """
     if not SMALLEST <= size <= 512:
         raise ValueError(f"size must be from {SMALLEST} to 512 pixels, but is {size}")
+    choose_device(device)  # before anything is made
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -113,9 +115,9 @@ def run_demo(
 
     pictures = {
         "blurry": blurry,
-        "mosaic": _as_picture(kernel_mosaic(field)),
-        "true_mosaic": _as_picture(kernel_mosaic(true_field)),
-        "mask": np.asarray(blur_mask(field)).astype(np.uint8) * 255,
+        "mosaic": _as_picture(kernel_mosaic(field, blurry)),
+        "true_mosaic": _as_picture(kernel_mosaic(true_field, blurry)),
+        "mask": blur_mask(field).astype(np.uint8) * 255,
         "deblurred": deblurred,
         "deblurred_with_true_field": deblurred_true,
         "truth": truth,
@@ -142,7 +144,7 @@ def run_demo(
     return figures
 
 
-def fidelity(picture: Picture, truth: Picture, border: int) -> dict[str, float]:
+def fidelity(picture: Picture, truth: Picture, border: int) -> dict[str, Any]:
     """Return how close an 8-bit picture is to the truth, in place and after registration.
 
     Parameters
@@ -236,7 +238,7 @@ def _quality(picture: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[s
 
 
 def _as_picture(mosaic: NDArray[np.floating[Any]]) -> Picture:
-    rounded: NDArray[np.floating[Any]] = np.rint(np.clip(mosaic[..., :3], 0, 1) * 255)
+    rounded: NDArray[np.floating[Any]] = np.rint(mosaic * 255)
     return rounded.astype(np.uint8)
 
 

@@ -31,7 +31,7 @@ GUI = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt6", "PySide6", "na
 #: Later layers may import earlier ones. What is not named here belongs to the foundation.
 LAYERS = [
     {"compute", "field", "images", "operator", "storage"},
-    {"comparison", "measure", "simulation", "estimation", "restoration"},
+    {"comparison", "measure", "mosaic", "simulation", "estimation", "restoration"},
     {"training", "evaluation"},
     {"demo"},
     {"cli", "__main__"},
@@ -172,10 +172,10 @@ def test_public_names_are_documented(name: str) -> None:
     assert text
     if inspect.isclass(value) and issubclass(value, Exception):
         return
-    assert re.search(r"^Parameters\n-+$", text, re.M)
-    documented = set(re.findall(r"^\*{0,2}(\w+(?:, \*{0,2}\w+)*) :", text, re.M))
-    documented = {word for group in documented for word in group.split(", ")}
-    documented |= set(re.findall(r"^\*\*(\w+)", text, re.M))
+    section = re.search(r"^Parameters\n-+\n(.*?)(?:\n\n\w+\n-+\n|\Z)", text, re.M | re.S)
+    assert section
+    entries = re.findall(r"^(\S.*?)(?: :.*)?$", section[1], re.M)
+    documented = {name.lstrip("*") for entry in entries for name in entry.split(", ")}
     signature = inspect.signature(value)
     assert set(signature.parameters) <= documented
     if inspect.isfunction(value):

@@ -1,4 +1,7 @@
-"""What each command does: check, read, call the library, write, report."""
+"""What each command does: check, read, call the library, write, report.
+
+What takes long to import is imported after the checks, so that mistakes are answered at once.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,12 @@ MAPS = frozenset({".npy", ".tif", ".tiff"})
 
 def estimate(options: argparse.Namespace, console: Console) -> None:
     """Estimate the field of an image."""
+    from blurfield.files import read_image
+
     output = check_output(options.output, {FIELD}, [options.image])
-    image = _read_image(options.image)
+    image = read_image(options.image)
     field, seconds = _estimate(image, options, console)
+    field = field.with_metadata(source=Path(options.image).name)
     field.save(output)
     figures = {"image": options.image, "output": output, "seconds": seconds, **describe(field)}
     console.result(f"{output}: {_sentence(figures)}", figures)
@@ -36,11 +42,14 @@ def estimate(options: argparse.Namespace, console: Console) -> None:
 
 def deblur(options: argparse.Namespace, console: Console) -> None:
     """Deblur an image with a given or an estimated field."""
+    from blurfield.files import IMAGE_SUFFIXES, read_image, write_image
+
+    output = check_output(options.output, IMAGE_SUFFIXES, [options.image, options.field])
+    image = read_image(options.image)
+    field, seconds = _given_or_estimated_field(image, options, console)
+
     from blurfield.restoration import deblur
 
-    output = check_output(options.output, _image_suffixes(), [options.image, options.field])
-    image = _read_image(options.image)
-    field, seconds = _given_or_estimated_field(image, options, console)
     chosen = {"strength": options.strength, "iterations": options.iterations}
     start = time.perf_counter()
     with console.progress() as progress:
@@ -61,7 +70,7 @@ def deblur(options: argparse.Namespace, console: Console) -> None:
         "deblur_seconds": time.perf_counter() - start,
         **describe(field),
     }
-    _write_image(output, sharp)
+    write_image(output, sharp)
     console.result(f"{output}: deblurred in {figures['deblur_seconds']:.1f} s", figures)
 
 
@@ -69,19 +78,22 @@ def mask(options: argparse.Namespace, console: Console) -> None:
     """Write where an image is blurred."""
     import numpy as np
 
-    from blurfield.measure import blur_map, blur_mask
+    from blurfield.files import IMAGE_SUFFIXES, read_image, write_image
 
-    suffixes = MAPS if options.map else _image_suffixes()
+    suffixes = MAPS if options.map else IMAGE_SUFFIXES
     output = check_output(options.output, suffixes, [options.source])
     seconds = None
     if Path(options.source).suffix.lower() == FIELD:
         field = _load_field(options.source)
     else:
-        field, seconds = _estimate(_read_image(options.source), options, console)
-    blurred = np.asarray(blur_mask(field, threshold=options.threshold))
+        field, seconds = _estimate(read_image(options.source), options, console)
+
+    from blurfield.measure import blur_map, blur_mask
+
+    blurred = blur_mask(field, threshold=options.threshold)
     picture: np.ndarray[Any, Any] = blurred.astype(np.uint8) * 255
     if options.map:
-        picture = np.asarray(blur_map(field, threshold=options.threshold), dtype=np.float32)
+        picture = blur_map(field, threshold=options.threshold)
     figures = {
         "source": options.source,
         "output": output,
@@ -90,7 +102,7 @@ def mask(options: argparse.Namespace, console: Console) -> None:
         **describe(field),
         "blurred_fraction": float(blurred.mean()),
     }
-    _write_image(output, picture)
+    write_image(output, picture)
     console.result(
         f"{output}: {figures['blurred_fraction']:.0%} of the pixels are blurred", figures
     )
@@ -98,11 +110,14 @@ def mask(options: argparse.Namespace, console: Console) -> None:
 
 def reblur(options: argparse.Namespace, console: Console) -> None:
     """Blur an image with a field."""
+    from blurfield.files import IMAGE_SUFFIXES, read_image, write_image
+
+    output = check_output(options.output, IMAGE_SUFFIXES, [options.image, options.field])
+    image = read_image(options.image)
+    field = _load_field(options.field, image.shape)
+
     from blurfield.restoration import reblur
 
-    output = check_output(options.output, _image_suffixes(), [options.image, options.field])
-    image = _read_image(options.image)
-    field = _load_field(options.field, image.shape)
     start = time.perf_counter()
     with console.progress() as progress:
         blurry = reblur(image, field, gamma=options.gamma, device=options.device, progress=progress)
@@ -113,17 +128,20 @@ def reblur(options: argparse.Namespace, console: Console) -> None:
         "seconds": time.perf_counter() - start,
         **describe(field),
     }
-    _write_image(output, blurry)
+    write_image(output, blurry)
     console.result(f"{output}: blurred by {options.field}", figures)
 
 
 def simulate(options: argparse.Namespace, console: Console) -> None:
     """Blur an image with a random field that is known."""
+    from blurfield.files import IMAGE_SUFFIXES, read_image, write_image
+
+    output = check_output(options.output, IMAGE_SUFFIXES, [options.image])
+    truth = options.truth and check_output(options.truth, {FIELD}, [options.image])
+    image = read_image(options.image)
+
     from blurfield.simulation import simulate
 
-    output = check_output(options.output, _image_suffixes(), [options.image])
-    truth = options.truth and check_output(options.truth, {FIELD}, [options.image])
-    image = _read_image(options.image)
     start = time.perf_counter()
     blurry, field = simulate(
         image,
@@ -145,20 +163,25 @@ def simulate(options: argparse.Namespace, console: Console) -> None:
     }
     if truth:
         field.save(truth)
-    _write_image(output, blurry)
+    write_image(output, blurry)
     console.result(f"{output}: blurred with {_sentence(figures)}", figures)
 
 
 def show(options: argparse.Namespace, console: Console) -> None:
     """Write a picture of a field's kernels."""
+    from blurfield.files import IMAGE_SUFFIXES, read_image, write_image
+
+    output = check_output(options.output, IMAGE_SUFFIXES, [options.field, options.image])
+    field = _load_field(options.field)
+
     from blurfield.measure import kernel_mosaic
 
-    output = check_output(options.output, _image_suffixes(), [options.field, options.image])
-    field = _load_field(options.field)
-    image = _read_image(options.image) if options.image else None
+    image = read_image(options.image) if options.image else None
     mosaic = kernel_mosaic(field, image=image, spacing=options.spacing)
+    if image is None:  # transparent where there is no light: put it on white paper
+        mosaic = 1 - mosaic[..., 3:] * (1 - mosaic[..., :3])
     figures = {"field": options.field, "output": output, **describe(field)}
-    _write_image(output, mosaic)
+    write_image(output, mosaic)
     console.result(f"{output}: kernels of {options.field}", figures)
 
 
@@ -183,6 +206,8 @@ def demo(options: argparse.Namespace, console: Console) -> None:
 
 def describe(field: KernelField) -> dict[str, Any]:
     """Return what there is to say about a field, for machines."""
+    import numpy as np
+
     from blurfield.measure import blur_extent
 
     extent = blur_extent(field)
@@ -190,7 +215,7 @@ def describe(field: KernelField) -> dict[str, Any]:
         "shape": list(field.shape),
         "kernel_size": field.kernel_size,
         "num_kernels": field.num_kernels,
-        "median_extent": float(extent.median()),
+        "median_extent": float(np.median(extent)),
         "largest_extent": float(extent.max()),
         "metadata": field.metadata,
     }
@@ -243,21 +268,3 @@ def _load_field(path: str, shape: tuple[int, ...] = ()) -> KernelField:
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given: the library knows the defaults of the others."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _read_image(path: str) -> np.ndarray[Any, Any]:
-    from blurfield.files import read_image
-
-    return read_image(path)
-
-
-def _write_image(path: Path, image: np.ndarray[Any, Any]) -> None:
-    from blurfield.files import write_image
-
-    write_image(path, image)
-
-
-def _image_suffixes() -> frozenset[str]:
-    from blurfield.files import IMAGE_SUFFIXES
-
-    return frozenset(IMAGE_SUFFIXES)

@@ -76,10 +76,9 @@ def error_line(error: Exception, *, expected: bool) -> str:
     expected : bool
         Whether the message was written for users; if not, the line says how to see more.
     """
+    said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         said = f"{error.filename}: {error.strerror}"
-    else:
-        said = " ".join(str(error).split()) or type(error).__name__
     if expected or isinstance(error, MemoryError):
         return f"blurfield: error: {said}"
     return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,16 +31,26 @@ def check_output(name: str, suffixes: Collection[str], inputs: Iterable[str | No
     """
     path = Path(name)
     if path.suffix.lower() not in suffixes:
-        known = ", ".join(sorted(suffixes))
-        seen = repr(path.suffix) if path.suffix else "none"
-        raise ValueError(f"{name}: cannot write files with the extension {seen}; use {known}")
+        raise ValueError(
+            f"cannot write {name}: the extension {path.suffix!r} is not one of "
+            f"{', '.join(sorted(suffixes))}"
+        )
+    require_folder(path.parent, name)
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", name)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", str(path.parent))
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise PermissionError(errno.EACCES, "cannot be written", name)
+        raise IsADirectoryError(f"cannot write {name}: it is a folder")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"cannot write {name}: it is write-protected")
     for source in filter(None, inputs):
         if path.exists() and os.path.exists(source) and path.samefile(source):
-            raise ValueError(f"{name}: is the input; give the output another name")
+            raise ValueError(f"cannot write {name}: it is the input; choose another name")
     return path
+
+
+def require_folder(folder: Path, name: str) -> None:
+    """Raise OSError unless files can be made in a folder; `name` is what should go there."""
+    if not folder.exists():
+        raise FileNotFoundError(f"cannot write {name}: the folder {folder} does not exist")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"cannot write {name}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"cannot write {name}: no permission to write in {folder}")

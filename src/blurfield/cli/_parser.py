@@ -80,7 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--threshold",
         type=_fraction,
         default=0.25,
-        help="a kernel whose L2 norm is below 1 minus this is blur (default 0.25)",
+        help="a kernel whose L2 norm is at most this is blur; that of a line of L pixels is 1/√L "
+        "(default 0.25)",
     )
     command.add_argument(
         "--map", action="store_true", help="write the blur map in [0, 1] as .npy or .tif instead"
@@ -102,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", metavar="OUT", required=True)
     command.add_argument("--truth", metavar="F.blurfield", help="where to write the true field")
     command.add_argument("--kind", default="segments", help="kind of blur (default segments)")
-    command.add_argument("--seed", type=int, default=0, help="start of the random numbers")
+    command.add_argument("--seed", type=_seed, default=0, help="start of the random numbers")
     command.add_argument(
         "--noise",
         type=_not_negative,
@@ -135,7 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", default="blurfield-demo", metavar="DIR", help="folder to write (blurfield-demo)"
     )
-    command.add_argument("--seed", type=int, default=0, help="start of the random numbers")
+    command.add_argument("--seed", type=_seed, default=0, help="start of the random numbers")
     command.add_argument(
         "--size", type=_positive_int, default=512, metavar="PX", help="side of the photograph"
     )
@@ -183,6 +184,12 @@ def _fraction(text: str) -> float:
 def _positive_int(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, but is {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, but is {text!r}")
     return int(text)
 
 
