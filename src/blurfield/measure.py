@@ -122,6 +122,11 @@ def blur_mask(field: KernelField, threshold: float = 0.25, level: float = 0.5) -
 def blur_score(field: KernelField) -> NDArray[np.float32]:
     """Return the continuous blur score 1 − ‖κ(i)‖₂ of each pixel's kernel.
 
+    Parameters
+    ----------
+    field : KernelField
+        The blur of an image.
+
     Returns
     -------
     numpy.ndarray
@@ -140,6 +145,11 @@ def blur_extent(field: KernelField) -> NDArray[np.float32]:
 
     The extent is √(12 λ + 1), with λ the largest eigenvalue of the covariance of κ(i) as a
     distribution over positions: L for a straight line of L pixels, 1 for no blur.
+
+    Parameters
+    ----------
+    field : KernelField
+        The blur of an image.
 
     Returns
     -------
@@ -190,6 +200,13 @@ def motion_vectors(field: KernelField, spacing: float = 32) -> NDArray[np.float3
 
 def motion_features(field: KernelField, spacing: float = 32) -> dict[str, NDArray[np.float32]]:
     """Return what there is to say about each of the `motion_vectors` of the same spacing.
+
+    Parameters
+    ----------
+    field : KernelField
+        The blur of an image.
+    spacing : float, default 32
+        As given to `motion_vectors`.
 
     Returns
     -------
