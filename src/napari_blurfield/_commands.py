@@ -1,0 +1,102 @@
+"""Commands on the active layer: the widgets' jobs with their defaults, without a widget."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import napari.viewer
+    from napari.layers import Layer
+
+    from ._jobs import Job
+    from .layers import LayerData
+
+# napari passes the viewer to parameters annotated exactly as ``napari.viewer.Viewer``.
+
+
+def estimate_active(viewer: napari.viewer.Viewer) -> Job | None:
+    """Estimate the blur field of the active image and add its layers."""
+    from ._source import Source, displayed_frame
+    from .functions import estimate_source
+
+    with _explaining():
+        layer = _active(viewer)
+        source = Source.from_layer(layer, displayed_frame(layer, viewer.dims))
+        return _start(
+            viewer, partial(estimate_source, source), f"Estimating the blur of {source.name}"
+        )
+    return None
+
+
+def deblur_active(viewer: napari.viewer.Viewer) -> Job | None:
+    """Deblur the active image with its blur field, which is estimated first if there is none."""
+    from ._source import Source, displayed_frame
+    from .functions import deblur_source
+    from .layers import fields_in, is_from
+
+    with _explaining():
+        layer = _active(viewer)
+        source = Source.from_layer(layer, displayed_frame(layer, viewer.dims))
+        fields = fields_in(viewer.layers)
+        field = next((f for f in fields if is_from(f, layer.name, source.frame)), None)
+        return _start(viewer, partial(deblur_source, source, field), f"Deblurring {source.name}")
+    return None
+
+
+def mask_active(viewer: napari.viewer.Viewer) -> None:
+    """Add the blur mask of the field that the active layer belongs to."""
+    from .functions import mask_layer
+
+    with _explaining():
+        _add(viewer, [mask_layer(_active(viewer))])
+
+
+def show_field(viewer: napari.viewer.Viewer) -> None:
+    """Add again the layers that show the field of the active layer."""
+    from .functions import as_field
+    from .layers import field_layers
+
+    with _explaining():
+        _add(viewer, field_layers(as_field(_active(viewer))))
+
+
+def _active(viewer: napari.viewer.Viewer) -> Layer:
+    layer = viewer.layers.selection.active
+    if layer is None:
+        raise ValueError("select one layer first")
+    return layer
+
+
+def _start(viewer: napari.viewer.Viewer, function: Callable[..., Any], description: str) -> Job:
+    from ._jobs import Job
+
+    job = Job(function, description)
+    job.succeeded.connect(lambda outcome: _add(viewer, outcome.layers))
+    return job.start()
+
+
+def _add(viewer: napari.viewer.Viewer, layers: list[LayerData]) -> None:
+    from napari.layers import Layer
+
+    active = viewer.layers.selection.active
+    for layer in [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]:
+        viewer.add_layer(layer)
+    if active in viewer.layers:
+        viewer.layers.selection.active = active
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Say in words why something cannot be done."""
+    from napari.utils.notifications import show_error
+
+    from ._jobs import explain
+
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        show_error(explain(error))

@@ -1,0 +1,43 @@
+"""Open ``.blurfield`` files as the layers that estimation adds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .layers import LayerData
+
+    #: Opens one path or several.
+    Reader = Callable[[str | list[str]], list[LayerData]]
+
+_SUFFIX = ".blurfield"
+
+
+def get_reader(path: str | list[str]) -> Reader | None:
+    """Return a function that reads `path`, or None if these are not blur fields."""
+    paths = [path] if isinstance(path, str) else path
+    return read_fields if all(p.lower().endswith(_SUFFIX) for p in paths) else None
+
+
+def read_fields(path: str | list[str]) -> list[LayerData]:
+    """Read blur fields; they lie where the images lay that they were estimated from.
+
+    Raises
+    ------
+    ValueError, OSError
+        If a file cannot be read, or is not a blur field.
+    """
+    from pathlib import Path
+
+    from blurfield import KernelField
+
+    from .layers import SOURCE, field_layers
+
+    layers: list[LayerData] = []
+    for one in [path] if isinstance(path, str) else path:
+        field = KernelField.load(one)
+        known = SOURCE in field.metadata or field.metadata.get("source")
+        layers += field_layers(field, name=None if known else Path(one).stem)
+    return layers

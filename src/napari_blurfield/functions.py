@@ -1,0 +1,307 @@
+"""Layers in, layer data out: what widgets, commands and scripts share. No window is needed."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._source import Source
+from .layers import (
+    ROLES,
+    SOURCE,
+    as_array,
+    facts_about,
+    field_layers,
+    find_field,
+    mask_layer_data,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from napari.layers import Layer
+
+    from blurfield import KernelField
+    from blurfield.compute import ProgressCallback
+
+    from .layers import LayerData
+
+    #: What stands for a field: the field, a layer made from it, or a ``.blurfield`` file.
+    FieldLike: TypeAlias = KernelField | Layer | str | os.PathLike[str]
+
+
+def estimate_layers(
+    layer: Layer,
+    *,
+    frame: Sequence[int] | None = None,
+    model: str = "auto",
+    gamma: float | str = "auto",
+    device: str = "auto",
+    threshold: float = 0.25,
+    kernels: bool = True,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> list[LayerData]:
+    """Estimate the blur field of an image layer.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        Grey or RGB(A) image, or a stack of such; lazy and multiscale data too.
+    frame : sequence of int, optional
+        Which image of a stack: one index for each axis before the image's two.
+    model : str
+        See `blurfield.estimate`.
+    gamma : float or "auto"
+        How the image is encoded: 1 for linear sensor data, 2.2 for display.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    threshold : float
+        Kernels with a smaller L2 norm count as blur in the mask; 0 to 1.
+    kernels : bool
+        Whether to return the basis kernels and their weights too.
+    progress : callable, optional
+        Called as ``progress(done, total, message)``; if it raises, the work stops.
+    **options
+        Further options of the model.
+
+    Returns
+    -------
+    list of (data, attributes, type)
+        Layers that lie on the source: see `napari_blurfield.layers.field_layers`. For a window:
+        ``for data in estimate_layers(layer): viewer.add_layer(Layer.create(*data))``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the layer is not an image, `frame` is missing or wrong, or an option is not accepted.
+    """
+    field = estimate_field(
+        Source.from_layer(layer, frame),
+        model=model,
+        gamma=gamma,
+        device=device,
+        progress=progress,
+        **options,
+    )
+    return field_layers(field, threshold=threshold, kernels=kernels)
+
+
+def deblur_layer(
+    layer: Layer,
+    field: FieldLike,
+    *,
+    frame: Sequence[int] | None = None,
+    method: str = "auto",
+    gamma: float | str = "auto",
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> LayerData:
+    """Deblur an image layer with a field.
+
+    Parameters
+    ----------
+    layer, frame, gamma, device, progress
+        As in `estimate_layers`.
+    field : KernelField, napari.layers.Layer, str or path
+        The field, any of its layers, or a ``.blurfield`` file.
+    method : str
+        See `blurfield.deblur`.
+    **options
+        Further options of the method.
+
+    Returns
+    -------
+    (data, attributes, type)
+        An image in the source's shape, number type, value scale, place and appearance.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no field, it does not fit the image, or an option is not accepted.
+    """
+    return deblurred_layer_data(
+        Source.from_layer(layer, frame),
+        as_field(field),
+        method=method,
+        gamma=gamma,
+        device=device,
+        progress=progress,
+        **options,
+    )
+
+
+def mask_layer(field: FieldLike, *, threshold: float = 0.25, min_area: int = 0) -> LayerData:
+    """Return the blur mask of a field as a Labels layer.
+
+    Parameters
+    ----------
+    field : KernelField, napari.layers.Layer, str or path
+        The field, any of its layers, or a ``.blurfield`` file.
+    threshold : float
+        Kernels with a smaller L2 norm count as blur; 0 to 1.
+    min_area : int
+        Smaller regions and gaps are removed, in pixels.
+
+    Returns
+    -------
+    (data, attributes, type)
+        1 where the image is blurry, on the source image.
+    """
+    return mask_layer_data(as_field(field), threshold=threshold, min_area=min_area)
+
+
+def as_field(field: FieldLike) -> KernelField:
+    """Return the field that `field` stands for.
+
+    Raises
+    ------
+    ValueError
+        If a layer holds no field, or a file is not one.
+    """
+    from blurfield import KernelField
+
+    if isinstance(field, KernelField):
+        return field
+    if isinstance(field, (str, os.PathLike)):
+        return KernelField.load(field)
+    found = find_field(field)
+    if found is None:
+        raise ValueError(
+            f"layer {field.name!r} holds no blur field; choose one of the layers that "
+            "'Estimate blur field' made, or estimate the field first"
+        )
+    return found
+
+
+def estimate_field(source: Source, **options: Any) -> KernelField:
+    """Estimate the field of a captured image; it remembers the image's name and place."""
+    import blurfield
+
+    field: KernelField = blurfield.estimate(source.pixels(), **options)
+    return field.to("cpu").with_metadata(**{SOURCE: source.to_json()})
+
+
+def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> LayerData:
+    """Deblur a captured image; the result looks and lies like it."""
+    import blurfield
+
+    sharp = blurfield.deblur(source.pixels(), field, **options)
+    parameters = {name: value for name, value in options.items() if name != "progress"}
+    attributes = {
+        "name": f"{source.name} {ROLES['deblurred']}",
+        "metadata": facts_about(field, "deblurred", parameters=parameters, source=source.to_json()),
+        "rgb": source.rgb,
+        **source.appearance,
+        **source.image_placement.to_layer(),
+    }
+    return sharp, attributes, "image"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job on a captured image made, and what to say about it.
+
+    Parameters
+    ----------
+    layers : list of (data, attributes, type)
+        To be added to the viewer, the lowest one first.
+    summary : str
+        The result in a sentence.
+    device : str
+        Where it was computed.
+    seconds : float
+        How long it took.
+    """
+
+    layers: list[LayerData]
+    summary: str
+    device: str
+    seconds: float
+
+
+def estimate_source(
+    source: Source,
+    *,
+    progress: ProgressCallback,
+    kernels: bool = True,
+    device: str = "auto",
+    **options: Any,
+) -> Outcome:
+    """Estimate the field of a captured image as a job; see `estimate_layers` for the options."""
+    started = time.monotonic()
+    progress(0, 0, "Loading …")
+    used = _device_name(device)
+    field = estimate_field(source, device=device, progress=progress, **options)
+    progress(1, 1, "Preparing the layers …")
+    layers = field_layers(field, kernels=kernels)
+    return Outcome(layers, _blur_words(field), used, time.monotonic() - started)
+
+
+def deblur_source(
+    source: Source,
+    field: KernelField | None,
+    *,
+    progress: ProgressCallback,
+    gamma: float | str = "auto",
+    device: str = "auto",
+    **options: Any,
+) -> Outcome:
+    """Deblur a captured image as a job; without a field, that one is estimated first.
+
+    See `deblur_layer` for the options.
+    """
+    started = time.monotonic()
+    progress(0, 0, "Loading …")
+    used = _device_name(device)
+    layers: list[LayerData] = []
+    if field is None:
+        field = estimate_field(source, gamma=gamma, device=device, progress=progress)
+        layers = field_layers(field)
+    sharp = deblurred_layer_data(
+        source, field, gamma=gamma, device=device, progress=progress, **options
+    )
+    # Below the field's layers, which would otherwise be hidden by the image.
+    layers.insert(0, sharp)
+    return Outcome(layers, _blur_words(field), used, time.monotonic() - started)
+
+
+def mask_source(
+    field: KernelField, *, progress: ProgressCallback, threshold: float, min_area: int
+) -> LayerData:
+    """Make the blur mask of a field as a job."""
+    progress(0, 0, "Reading the field …")
+    return mask_layer_data(field, threshold=threshold, min_area=min_area)
+
+
+def _device_name(device: str) -> str:
+    from blurfield.compute import choose_device
+
+    return str(choose_device(device))
+
+
+def _blur_words(field: KernelField) -> str:
+    from blurfield import blur_extent
+
+    extent = as_array(blur_extent(field))
+    return f"Blur: median {np.median(extent):.0f} px, at most {extent.max():.0f} px."
+
+
+__all__ = [
+    "Outcome",
+    "as_field",
+    "deblur_layer",
+    "deblur_source",
+    "deblurred_layer_data",
+    "estimate_field",
+    "estimate_layers",
+    "estimate_source",
+    "mask_layer",
+    "mask_source",
+]

@@ -1,0 +1,9 @@
+"""The dock widgets. Opening one imports no PyTorch: that happens in the first job's thread."""
+
+from __future__ import annotations
+
+from .deblur import DeblurWidget
+from .estimate import EstimateWidget
+from .mask import MaskWidget
+
+__all__ = ["DeblurWidget", "EstimateWidget", "MaskWidget"]

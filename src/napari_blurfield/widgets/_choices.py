@@ -1,0 +1,234 @@
+"""Combo boxes that follow the viewer: image layers, blur fields, and fixed words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+
+from napari_blurfield._lifetime import Connections
+from napari_blurfield._source import displayed_frame
+from napari_blurfield.layers import (
+    FIELD_ROLES,
+    fields_in,
+    find_field,
+    is_from,
+    role_of,
+    source_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+    from PyQt6.QtCore import pyqtSignal as Signal
+
+    from blurfield import KernelField
+else:
+    from qtpy.QtCore import Signal
+
+#: Characters of a layer's name that fit a narrow dock.
+_WIDTH = 14
+
+
+class Choice(QComboBox):
+    """A combo box of values with words for them.
+
+    Parameters
+    ----------
+    entries : sequence of (words, value)
+        What can be chosen.
+    """
+
+    #: The chosen value is another one than before.
+    changed = Signal(object)
+
+    def __init__(
+        self, entries: Sequence[tuple[str, Any]] = (), parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._values: list[Any] = []
+        self._last: Any = None
+        # The dock decides on the width, not the longest entry.
+        self.setSizeAdjustPolicy(self.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(_WIDTH)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.currentIndexChanged.connect(self._announce)
+        self.fill(entries)
+
+    @property
+    def value(self) -> Any:
+        """The chosen value, None if there is nothing to choose."""
+        index = self.currentIndex()
+        return self._values[index] if 0 <= index < len(self._values) else None
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        for index, known in enumerate(self._values):
+            if known is value or (isinstance(value, (str, float)) and known == value):
+                self.setCurrentIndex(index)
+                return
+        raise ValueError(f"{value!r} is not among the choices {self._values}")
+
+    @property
+    def values(self) -> list[Any]:
+        """All values that can be chosen."""
+        return list(self._values)
+
+    def fill(self, entries: Sequence[tuple[str, Any]]) -> None:
+        """Replace the entries; what is chosen stays chosen if it is still there."""
+        kept = self.value
+        self.blockSignals(True)
+        try:
+            self.clear()
+            self._values = [value for _, value in entries]
+            self.addItems([words for words, _ in entries])
+            for index, value in enumerate(self._values):
+                if value is kept:
+                    self.setCurrentIndex(index)
+        finally:
+            self.blockSignals(False)
+        self._announce()
+
+    def _announce(self, *_: object) -> None:
+        value = self.value
+        if value is not self._last:
+            self._last = value
+            self.changed.emit(value)
+
+
+class ImageChoice(Choice):
+    """A choice among the image layers of a viewer that follows the active layer."""
+
+    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent=parent)
+        self._viewer = viewer
+        self._connections = Connections(self)
+        events = viewer.layers.events
+        for emitter in (events.inserted, events.removed, events.reordered, events.renamed):
+            self._connections.add(emitter, self._refresh)
+        self._connections.add(viewer.layers.selection.events.active, self._follow)
+        self._refresh()
+        self._follow()
+
+    def _refresh(self, *_: object) -> None:
+        layers = [layer for layer in self._viewer.layers if is_photograph(layer)]
+        self.fill([(layer.name, layer) for layer in reversed(layers)])
+
+    def _follow(self, *_: object) -> None:
+        active = self._viewer.layers.selection.active
+        # Not a deblurred image, which is active for a moment when it is added: the next thing
+        # people do is to try another setting on the same blurry one.
+        if any(active is layer for layer in self.values) and role_of(active) is None:
+            self.value = active
+
+
+class FieldChoice(Choice):
+    """A choice among the blur fields in a viewer, and of files opened before.
+
+    Each field is listed once, whichever of its layers are left. The choice follows the active
+    layer, and the image that it is for.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer.
+    first : (words, value), optional
+        An entry before all fields, chosen as long as there is no field for the image.
+    image : ImageChoice, optional
+        Which image the field is for.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        first: tuple[str, Any] | None = None,
+        image: ImageChoice | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__([first] if first else [], parent=parent)
+        self._viewer = viewer
+        self._first = [first] if first else []
+        self._image = image
+        self._opened: list[tuple[str, KernelField]] = []
+        self._connections = Connections(self)
+        events = viewer.layers.events
+        for emitter in (events.inserted, events.removed, events.reordered, events.renamed):
+            self._connections.add(emitter, self._refresh)
+        self._connections.add(viewer.layers.selection.events.active, self._follow)
+        if image is not None:
+            image.changed.connect(self._choose_for_image)
+        self._refresh()
+        self._follow()
+
+    def open_file(self, path: Path) -> None:
+        """Read a ``.blurfield`` file and choose the field in it.
+
+        Raises
+        ------
+        ValueError, OSError
+            If it cannot be read.
+        """
+        from blurfield import KernelField
+
+        field = KernelField.load(path)
+        self._opened.append((path.name, field))
+        self._refresh()
+        self.value = field
+
+    def _refresh(self, *_: object) -> None:
+        fields = fields_in(self._viewer.layers)
+        names = _told_apart([source_name(field) for field in fields])
+        self.fill([*self._first, *zip(names, fields, strict=True), *self._opened])
+        if self._first and self.currentIndex() == 0:
+            self._choose_for_image()
+
+    def _choose_for_image(self, *_: object) -> None:
+        """Choose the newest field that was estimated from the image.
+
+        Without one, a field from elsewhere stays chosen, but not the field of another image.
+        """
+        layer = self._image.value if self._image is not None else None
+        if layer is None:
+            return
+        try:
+            frame = displayed_frame(layer, self._viewer.dims)
+        except ValueError:  # the viewer's sliders stand outside the stack
+            return
+        opened = [field for _, field in reversed(self._opened)]
+        for field in [*fields_in(self._viewer.layers), *opened]:
+            if is_from(field, layer.name, frame):
+                self.value = field
+                return
+        if self._first and self._belongs_to_another():
+            self.setCurrentIndex(0)
+
+    def _belongs_to_another(self) -> bool:
+        """Return whether the chosen field was estimated from another image of the viewer."""
+        chosen = self.currentIndex() >= len(self._first) and self.value
+        return bool(chosen) and any(
+            layer.name == source_layer(chosen) for layer in self._viewer.layers
+        )
+
+    def _follow(self, *_: object) -> None:
+        active = self._viewer.layers.selection.active
+        if active is not None and role_of(active) in FIELD_ROLES:
+            self.value = find_field(active)
+
+
+def is_photograph(layer: Layer) -> bool:
+    """Return whether a layer holds an image to work on, not a picture of a field."""
+    return isinstance(layer, Image) and role_of(layer) not in FIELD_ROLES
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Return names with a number behind those that occur more than once."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return out

@@ -1,0 +1,273 @@
+"""What all dock widgets share: a form, a button that runs a job, its progress and its end."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Layer
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_blurfield._jobs import Job, explain
+from napari_blurfield._lifetime import Connections, when_destroyed
+from napari_blurfield._source import displayed_frame, frame_words
+
+from ._choices import Choice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from napari.components import ViewerModel
+
+    from napari_blurfield.layers import LayerData
+
+    from ._choices import ImageChoice
+
+#: How an image may be encoded, for people.
+GAMMAS = (
+    ("automatic", "auto"),
+    ("linear (camera raw, microscope)", 1.0),
+    ("display (photograph, γ 2.2)", 2.2),
+)
+
+
+class ToolWidget(QWidget):
+    """A form with one action that runs as a job.
+
+    Subclasses add rows with `add_row`, connect `run_button` to a method that calls `start` within
+    `explaining`, and say in `finish` what becomes of the result.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        Where layers come from and go to.
+    action : str
+        What the button does.
+    tooltip : str
+        The same as a sentence.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel, action: str, tooltip: str) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.job: Job | None = None
+        self._held: list[Job] = []  # shared with the callback below, which must not hold this
+        self._source: weakref.ref[Layer] | None = None
+
+        self._form = QFormLayout()
+        self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        inner = QWidget()
+        inner.setLayout(self._form)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inner)
+
+        self.run_button = QPushButton(action)
+        describe(self.run_button, action, tooltip)
+        self.cancel_button = QPushButton("Cancel")
+        describe(self.cancel_button, "Cancel", "Stop at once; no layer is added.")
+        self.cancel_button.clicked.connect(self.cancel)
+        self.progress_bar = QProgressBar()
+        describe(self.progress_bar, "Progress", "How far the work is.")
+        self.progress_bar.setTextVisible(False)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        describe(self.status, "Status", "What is being done, or how the last run ended.")
+
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run_button, 1)
+        buttons.addWidget(self.cancel_button)
+        layout = QVBoxLayout()
+        layout.addWidget(scroll, 1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress_bar)
+        layout.addWidget(self.status)
+        self.setLayout(layout)
+        self._show_busy(False)
+
+        held = self._held
+        when_destroyed(self, lambda: _abandon(held))
+
+    # ------------------------------------------------------------- for subclasses
+
+    def finish(self, result: Any) -> str:
+        """Do what is left to do in the main thread; return what to say about it."""
+        added = self.add_layers(result)
+        return f"Added {len(added)} layers."
+
+    def add_row(self, label: str, widget: QWidget, tooltip: str) -> None:
+        """Add a labelled control to the form."""
+        describe(widget, label, tooltip)
+        caption = QLabel(label)
+        caption.setToolTip(tooltip)
+        caption.setBuddy(widget)
+        self._form.addRow(caption, widget)
+
+    def add_wide_row(self, widget: QWidget, name: str, tooltip: str) -> None:
+        """Add a control that needs no label, or has its own."""
+        describe(widget, name, tooltip)
+        self._form.addRow(widget)
+
+    def capture(self, layer: Layer | None) -> None:
+        """Remember the layer that the job works on, to notice if it goes away."""
+        self._source = None if layer is None else weakref.ref(layer)
+
+    def add_layers(self, layers: Sequence[LayerData]) -> list[Layer]:
+        """Add layers on top, never in place of others, and select the source layer again."""
+        made = [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]
+        for layer in made:
+            self.viewer.add_layer(layer)
+        source = self._source() if self._source is not None else None
+        if source is not None and source in self.viewer.layers:
+            self.viewer.layers.selection.active = source
+        elif self._source is not None:
+            show_info("The source layer is gone; the result lies where it was.")
+        return made
+
+    # -------------------------------------------------------------------- running
+
+    def start(self, function: Callable[..., Any], description: str) -> None:
+        """Run ``function(progress=callback)`` as a job; `finish` gets its result."""
+        if self.job is not None:
+            raise ValueError("this is running already; cancel it first")
+        self.job = Job(function, description)
+        self._held.append(self.job)
+        self.job.progressed.connect(self._on_progressed)
+        self.job.succeeded.connect(self._on_succeeded)
+        self.job.failed.connect(self._on_failed)
+        self.job.cancelled.connect(self._on_cancelled)
+        self._show_busy(True)
+        self.status.setText(f"{description} …")
+        self.job.start()
+
+    def cancel(self) -> None:
+        """Stop the job, as the button does."""
+        if self.job is not None:
+            self.job.cancel()
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Say in words why something cannot be done."""
+        try:
+            yield
+        except (ValueError, TypeError, OSError) as error:
+            text = explain(error)
+            self.status.setText(text)
+            show_error(text)
+
+    def _show_busy(self, busy: bool) -> None:
+        self.run_button.setEnabled(not busy)
+        self.cancel_button.setVisible(busy)
+        self.progress_bar.setVisible(busy)
+        self.progress_bar.setRange(0, 0)  # moving, until the first report
+
+    def _settle(self, text: str) -> None:
+        self.job = None
+        self._held.clear()
+        self._show_busy(False)
+        self.status.setText(text)
+
+    def _on_progressed(self, done: int, total: int, message: str) -> None:
+        self.progress_bar.setRange(0, total)
+        self.progress_bar.setValue(done)
+        self.status.setText(message)
+
+    def _on_succeeded(self, result: object) -> None:
+        self._settle("")
+        self.status.setText(self.finish(result))
+
+    def _on_failed(self, error: Exception) -> None:
+        self._settle(explain(error))
+
+    def _on_cancelled(self) -> None:
+        self._settle("Cancelled; nothing was changed.")
+
+
+class ImageNote(QLabel):
+    """Says what of an image layer is going to be used."""
+
+    def __init__(self, viewer: ViewerModel, image: ImageChoice) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self._viewer = viewer
+        self._image = image
+        self._connections = Connections(self)
+        self._connections.add(viewer.dims.events.current_step, self._refresh)
+        image.changed.connect(self._refresh)
+        self._refresh()
+
+    def _refresh(self, *_: object) -> None:
+        layer = self._image.value
+        if layer is None:
+            self.setText("No image in the viewer.")
+            return
+        try:
+            frame = displayed_frame(layer, self._viewer.dims)
+        except ValueError as error:
+            self.setText(explain(error))
+            return
+        shape = (layer.data[0] if layer.multiscale else layer.data).shape[len(frame) :]
+        words = f"{shape[0]} × {shape[1]} px, {'colour' if layer.rgb else 'grey'}"
+        self.setText(
+            f"{frame_words(layer.axis_labels, frame)} of a stack, {words}" if frame else words
+        )
+
+
+class DeviceChoice(Choice):
+    """The devices to compute on; until PyTorch has been loaded, only the sure ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """List what this machine has, without loading PyTorch for it."""
+        devices = [("automatic", "auto"), ("CPU", "cpu")]
+        if "torch" in sys.modules:
+            from torch import backends, cuda
+
+            if cuda.is_available():
+                devices += [
+                    (cuda.get_device_name(i), f"cuda:{i}") for i in range(cuda.device_count())
+                ]
+            if backends.mps.is_available():
+                devices.append(("Apple GPU", "mps"))
+        if [value for _, value in devices] != self.values:
+            self.fill(devices)
+
+
+def describe(widget: QWidget, name: str, tooltip: str) -> None:
+    """Name a control for screen readers and explain it."""
+    widget.setAccessibleName(name)
+    widget.setAccessibleDescription(tooltip)
+    widget.setToolTip(tooltip)
+
+
+def note() -> QLabel:
+    """Return an empty line of text that wraps in a narrow dock."""
+    label = QLabel()
+    label.setWordWrap(True)
+    return label
+
+
+def _abandon(jobs: list[Job]) -> None:
+    for job in jobs:
+        job.abandon()

@@ -1,0 +1,131 @@
+"""The widget that makes an image sharp with a blur field."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QPushButton
+from superqt import QLabeledDoubleSlider
+
+from napari_blurfield._source import Source, displayed_frame
+from napari_blurfield.functions import deblur_source
+from napari_blurfield.layers import source_name
+
+from ._choices import Choice, FieldChoice, ImageChoice
+from ._tool import GAMMAS, DeviceChoice, ImageNote, ToolWidget
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+#: Ways to deblur, for people. What "auto" means is the core's decision.
+METHODS = (("automatic", "auto"), ("Richardson-Lucy", "richardson-lucy"))
+
+#: Stands for a field that is still to be estimated.
+ESTIMATE = "estimate"
+
+
+class DeblurWidget(ToolWidget):
+    """Deblur an image with the field of its blur.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        Where image and field come from and the result goes to.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__(
+            napari_viewer, "Deblur", "Undo the blur that the field describes, in a new layer."
+        )
+        self.image = ImageChoice(napari_viewer)
+        self.add_row("Image", self.image, "The blurry image; of a stack, the frame now shown.")
+        self.image_note = ImageNote(napari_viewer, self.image)
+        self.add_wide_row(self.image_note, "Image size", "What will be deblurred.")
+        self.field = FieldChoice(napari_viewer, ("estimate it first", ESTIMATE), self.image)
+        self.add_row(
+            "Blur field",
+            self.field,
+            "The field to undo: one in the viewer (selecting any of its layers chooses it), one "
+            "from a file, or one to be estimated now.",
+        )
+        self.open_button = QPushButton("Open field…")
+        self.add_wide_row(
+            self.open_button, "Open field", "Read a blur field from a .blurfield file."
+        )
+        self.open_button.clicked.connect(self._ask_for_file)
+        self.method = Choice(METHODS)
+        self.add_row("Method", self.method, "How the blur is undone.")
+        self.strength = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.strength.setRange(0.0, 4.0)
+        self.strength.setSingleStep(0.1)  # type: ignore[arg-type]
+        self.strength.setDecimals(1)
+        self.strength.setValue(1.0)
+        self.add_row(
+            "Smoothing",
+            self.strength,
+            "How strongly noise is smoothed, 1 is the usual amount: less keeps more detail and "
+            "more noise, more gives a calmer picture.",
+        )
+        self.gamma = Choice(GAMMAS)
+        self.add_row(
+            "Encoding",
+            self.gamma,
+            "How pixel values stand for light. Automatic: as for display for 8-bit images, linear "
+            "for all others.",
+        )
+        self.device = DeviceChoice()
+        self.add_row("Device", self.device, "Where to compute. Automatic: a GPU if there is one.")
+        self.run_button.clicked.connect(self.run)
+
+    def open_field(self, path: str | Path) -> None:
+        """Read a ``.blurfield`` file and choose the field in it."""
+        with self.explaining():
+            self.field.open_file(Path(path))
+
+    def _ask_for_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open blur field", "", "Blur fields (*.blurfield)"
+        )
+        if path:
+            self.open_field(path)
+
+    def run(self) -> None:
+        """Start the deconvolution, as the button does."""
+        with self.explaining():
+            layer = self.image.value
+            if layer is None:
+                raise ValueError("open an image first: there is none in the viewer")
+            source = Source.from_layer(layer, displayed_frame(layer, self.viewer.dims))
+            field = None if self.field.value == ESTIMATE else self.field.value
+            if field is not None and field.shape != source.shape:
+                raise ValueError(
+                    f"the field of {source_name(field)!r} is for images of {_size(field.shape)} "
+                    f"pixels, but {source.name!r} has {_size(source.shape)}; choose the field that "
+                    "was estimated from this image"
+                )
+            self.capture(layer)
+            self.start(
+                partial(
+                    deblur_source,
+                    source,
+                    field,
+                    method=self.method.value,
+                    strength=self.strength.value(),
+                    gamma=self.gamma.value,
+                    device=self.device.value,
+                ),
+                f"Deblurring {source.name}",
+            )
+
+    def finish(self, result: Any) -> str:
+        """Add the deblurred image, and the field's layers if it was estimated on the way."""
+        self.add_layers(result.layers)
+        self.device.refresh()
+        return f"Deblurred in {result.seconds:.1f} s on {result.device}. {result.summary}"
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} × {shape[1]}"

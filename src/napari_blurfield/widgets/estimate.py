@@ -1,0 +1,87 @@
+"""The widget that finds the blur of an image."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QCheckBox
+
+from napari_blurfield._source import Source, displayed_frame
+from napari_blurfield.functions import estimate_source
+
+from ._choices import Choice, ImageChoice
+from ._tool import GAMMAS, DeviceChoice, ImageNote, ToolWidget
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+#: Ways to estimate, for people. What "auto" means is the core's decision.
+MODELS = (("automatic", "auto"), ("windows (no training)", "windowed"))
+
+
+class EstimateWidget(ToolWidget):
+    """Estimate the blur field of an image, and show it as layers.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        Where the image comes from and the layers go to.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__(
+            napari_viewer,
+            "Estimate blur field",
+            "Find out how each part of the image was blurred, and add layers that show it.",
+        )
+        self.image = ImageChoice(napari_viewer)
+        self.add_row("Image", self.image, "The blurry image; of a stack, the frame now shown.")
+        self.image_note = ImageNote(napari_viewer, self.image)
+        self.add_wide_row(self.image_note, "Image size", "What will be estimated.")
+        self.model = Choice(MODELS)
+        self.add_row("Model", self.model, "How the blur is estimated.")
+        self.gamma = Choice(GAMMAS)
+        self.add_row(
+            "Encoding",
+            self.gamma,
+            "How pixel values stand for light. Automatic: as for display for 8-bit images, linear "
+            "for all others.",
+        )
+        self.device = DeviceChoice()
+        self.add_row("Device", self.device, "Where to compute. Automatic: a GPU if there is one.")
+        self.kernels = QCheckBox("Add kernels and weights (hidden)")
+        self.kernels.setChecked(True)
+        self.add_wide_row(
+            self.kernels,
+            "Add kernels and weights",
+            "Also add the basis kernels and the maps of their weights, one slice for each kernel. "
+            "They are hidden at first and give the viewer a slider.",
+        )
+        self.run_button.clicked.connect(self.run)
+
+    def run(self) -> None:
+        """Start the estimation, as the button does."""
+        with self.explaining():
+            layer = self.image.value
+            if layer is None:
+                raise ValueError("open an image first: there is none in the viewer")
+            source = Source.from_layer(layer, displayed_frame(layer, self.viewer.dims))
+            self.capture(layer)
+            self.start(
+                partial(
+                    estimate_source,
+                    source,
+                    kernels=self.kernels.isChecked(),
+                    model=self.model.value,
+                    gamma=self.gamma.value,
+                    device=self.device.value,
+                ),
+                f"Estimating the blur of {source.name}",
+            )
+
+    def finish(self, result: Any) -> str:
+        """Add the layers."""
+        self.add_layers(result.layers)
+        self.device.refresh()
+        return f"Estimated in {result.seconds:.1f} s on {result.device}. {result.summary}"

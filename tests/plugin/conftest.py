@@ -1,0 +1,116 @@
+"""Quick stand-ins for the slow parts of the core, and viewers without a window."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
+
+import blurfield
+from blurfield import KernelField
+from napari_blurfield import _jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SHAPE = (48, 64)
+
+
+@pytest.fixture
+def field() -> KernelField:
+    """A field of SHAPE: sharp on the left, a horizontal motion of 9 px on the right."""
+    basis = np.zeros((2, 9, 9), np.float32)
+    basis[0, 4, 4] = 1
+    basis[1, 4] = 1 / 9
+    mixing = np.zeros((2, 4, 8), np.float32)
+    mixing[0, :, :4] = mixing[1, :, 4:] = 1
+    return KernelField(basis, mixing, SHAPE)
+
+
+@pytest.fixture
+def photograph() -> np.ndarray:
+    """A grey 8-bit image of SHAPE."""
+    return np.random.default_rng(0).integers(20, 200, SHAPE).astype(np.uint8)
+
+
+@pytest.fixture
+def placed() -> dict[str, Any]:
+    """All seven spatial attributes of a two-dimensional layer, none of them trivial."""
+    return {
+        "scale": (0.5, 0.25),
+        "translate": (10.0, -3.0),
+        "rotate": 20.0,
+        "shear": [0.1],
+        "affine": np.array([[1.0, 0.2, 4.0], [0.0, 1.1, 5.0], [0.0, 0.0, 1.0]]),
+        "units": ("um", "um"),
+        "axis_labels": ("y", "x"),
+    }
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    """A viewer without a window."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, field: KernelField) -> dict[str, Any]:
+    """Replace estimation and deconvolution by something quick; return how they were called."""
+    seen: dict[str, Any] = {}
+
+    def estimate(image: Any, **options: Any) -> KernelField:
+        seen["estimate"] = (image, options)
+        options["progress"](1, 2, "looking")
+        height, width = image.shape[:2]
+        return KernelField(field.basis, field.mixing, (height, width), {"model": "quick"})
+
+    def deblur(image: Any, used: KernelField, **options: Any) -> Any:
+        seen["deblur"] = (image, used, options)
+        options["progress"](1, 2, "sharpening")
+        return image
+
+    monkeypatch.setattr(blurfield, "estimate", estimate, raising=False)
+    monkeypatch.setattr(blurfield, "deblur", deblur, raising=False)
+    return seen
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace estimation by something that only ends when it is told to."""
+
+    def estimate(image: Any, **options: Any) -> KernelField:
+        step = 0
+        while True:
+            time.sleep(0.02)
+            step += 1
+            options["progress"](step, 1000, "looking for ever")
+
+    monkeypatch.setattr(blurfield, "estimate", estimate, raising=False)
+
+
+@pytest.fixture
+def notes() -> list[Any]:
+    """The notifications shown during a test."""
+    notification_manager.records.clear()
+    return notification_manager.records
+
+
+@pytest.fixture
+def finish(qtbot: Any) -> Callable[[Any], None]:
+    """Wait until a widget's job is over, and its thread too."""
+
+    def wait(widget: Any) -> None:
+        qtbot.waitUntil(lambda: widget.job is None and not _jobs._running, timeout=60_000)
+
+    return wait
+
+
+@pytest.fixture(autouse=True)
+def no_job_left(qtbot: Any) -> Iterator[None]:
+    """Fail if a thread outlives its test."""
+    yield
+    qtbot.waitUntil(lambda: not _jobs._running, timeout=5_000)

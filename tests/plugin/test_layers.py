@@ -1,0 +1,228 @@
+"""Fields as layers: what they show, what they remember, how they are called."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Layer, Points
+
+from blurfield import KernelField
+from napari_blurfield import deblur_layer, estimate_layers, field_layers, find_field, mask_layer
+from napari_blurfield.layers import FACTS, clean_mask, field_id, fields_in, is_from, role_of
+
+
+def quiet(done, total, message):
+    pass
+
+
+def add_all(viewer, layers):
+    made = [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]
+    for layer in made:
+        viewer.add_layer(layer)
+    return {role_of(layer): layer for layer in made}
+
+
+@pytest.fixture
+def layers(viewer, field):
+    return add_all(viewer, field_layers(field, name="cells"))
+
+
+def test_roles_names_and_visibility(layers):
+    assert {role: layer.name for role, layer in layers.items()} == {
+        "basis": "cells basis kernels",
+        "mixing": "cells kernel weights",
+        "mosaic": "cells blur kernels",
+        "mask": "cells blur mask",
+        "vectors": "cells blur vectors",
+    }
+    assert not layers["basis"].visible
+    assert not layers["mixing"].visible
+    assert layers["vectors"].visible
+
+
+def test_every_layer_finds_the_field_again(layers, field):
+    for layer in layers.values():
+        layer.name = "renamed"
+        assert find_field(layer) is field
+        json.dumps(layer.metadata[FACTS], allow_nan=False)
+        assert layer.metadata[FACTS]["field"] == field_id(field)
+
+
+def test_a_copy_of_a_layer_finds_an_equal_field(layers, field):
+    data, attributes, kind = copy.deepcopy(layers["vectors"].as_layer_data_tuple())
+    assert field_id(find_field(Layer.create(data, attributes, kind))) == field_id(field)
+
+
+def test_field_id_depends_on_everything(field):
+    others = [
+        field.with_mixing(field.mixing.flip(0)),
+        KernelField(field.basis.flip(0), field.mixing, field.shape),
+        KernelField(field.basis, field.mixing, (48, 63)),
+    ]
+    assert len({field_id(f) for f in [field, *others]}) == 4
+    assert field_id(field.with_metadata(note="same kernels")) == field_id(field)
+
+
+def test_no_field_in_other_layers(photograph):
+    assert find_field(None) is None
+    assert find_field(Image(photograph)) is None
+    assert role_of(Image(photograph, metadata={"blurfield": "mine"})) is None
+
+
+def test_shown_data(layers, field):
+    assert layers["mixing"].data.shape == (2, 4, 8)
+    assert layers["basis"].data.shape == (2, 9, 9)
+    assert layers["mosaic"].rgb
+    assert layers["mosaic"].data.shape == (*field.shape, 4)
+    assert layers["mask"].data.dtype == np.uint8
+    vectors = layers["vectors"]
+    assert vectors.edge_color_mode == "colormap"
+    assert vectors.vector_style == "line"
+    assert list(vectors.features)[:2] == ["length", "angle"]
+    blurred = vectors.features["length"] > 8
+    angle = vectors.features["angle"][blurred]
+    assert np.minimum(angle, 180 - angle).max() < 1
+
+
+def test_basis_shows_point_spread_functions():
+    kernel = np.zeros((3, 3), np.float32)
+    kernel[0, 2] = 1
+    field = KernelField.uniform(kernel, (30, 30))
+    (basis,) = (data for data, a, _ in field_layers(field) if a["name"].endswith("basis kernels"))
+    assert basis[0, 2, 0] == 1
+
+
+def test_a_dense_field_is_not_shown_kernel_by_kernel():
+    basis = np.eye(81, dtype=np.float32).reshape(81, 9, 9)
+    field = KernelField(basis, np.full((81, 20, 20), 1 / 81, np.float32))
+    assert len(field_layers(field)) == 3
+
+
+def test_kernels_can_be_left_out(field):
+    assert len(field_layers(field, kernels=False)) == 3
+
+
+@pytest.mark.parametrize(("threshold", "blurry"), [(0.25, 0), (0.5, 0.5)])
+def test_mask_follows_the_threshold(field, threshold, blurry):
+    data, attributes, kind = mask_layer(field, threshold=threshold)
+    assert kind == "labels"
+    assert abs(data.mean() - blurry) < 0.05
+    assert attributes["metadata"][FACTS]["threshold"] == threshold
+    assert isinstance(Layer.create(data, attributes, kind), Labels)
+
+
+def test_clean_mask_removes_specks_and_gaps():
+    mask = np.zeros((20, 20), bool)
+    mask[:, 10:] = True
+    expected = mask.copy()
+    mask[3, 3] = True
+    mask[5:7, 14] = False
+    before = mask.copy()
+    np.testing.assert_array_equal(clean_mask(mask, 3), expected)
+    np.testing.assert_array_equal(mask, before)
+    np.testing.assert_array_equal(clean_mask(mask, 0), mask)
+    assert not clean_mask(np.zeros((4, 4), bool), 5).any()
+
+
+def test_fields_in_a_viewer_are_listed_once_newest_first(viewer, field, layers):
+    other = field.with_metadata(napari={"layer": "cells", "frame": [2]})
+    add_all(viewer, field_layers(other, kernels=False))
+    assert [
+        f is known for f, known in zip(fields_in(viewer.layers), [other, field], strict=True)
+    ] == [True] * 2
+    assert is_from(other, "cells", (2,))
+    assert not is_from(other, "cells")
+    assert not is_from(field, "cells")
+
+
+def test_estimated_from_each_kind_of_image(quick, photograph):
+    grey = Image(photograph, name="grey")
+    colour = Image(np.repeat(photograph[..., None], 3, -1), rgb=True)
+    with_alpha = Image(np.repeat(photograph[..., None], 4, -1), rgb=True)
+    for layer in (grey, colour, with_alpha):
+        estimate_layers(layer, progress=quiet)
+        assert quick["estimate"][0].shape == layer.data.shape
+        assert not np.shares_memory(quick["estimate"][0], layer.data)
+
+
+def test_a_grey_image_of_three_columns_is_not_taken_for_colours(quick):
+    layer = Image(np.zeros((5, 48, 64)), rgb=False)
+    narrow = Image(np.zeros((40, 3)), rgb=False)
+    data, attributes, _ = deblur_layer(narrow, any_field((40, 3)), progress=quiet)
+    assert attributes["rgb"] is False
+    assert Layer.create(data, attributes, "image").ndim == 2
+    with pytest.raises(ValueError, match=r"stack of shape \(5,\)"):
+        estimate_layers(layer)
+
+
+def any_field(shape):
+    return KernelField.uniform(np.ones((1, 1), np.float32), shape)
+
+
+def test_lazy_data_are_computed_for_one_frame_only(quick, photograph):
+    dask = pytest.importorskip("dask.array")
+    computed = []
+
+    def load(block, block_info=None):
+        computed.append(block_info[0]["chunk-location"][0])
+        return block
+
+    stack = dask.from_array(np.stack([photograph] * 4), chunks=(1, -1, -1))
+    layer = Image(stack.map_blocks(load, dtype=stack.dtype), contrast_limits=(0, 255))
+    computed.clear()
+    estimate_layers(layer, frame=[2], progress=quiet)
+    assert computed == [2]
+    assert isinstance(quick["estimate"][0], np.ndarray)
+
+
+def test_multiscale_uses_the_full_resolution(quick, photograph):
+    layer = Image([photograph, photograph[::2, ::2]], multiscale=True, name="pyramid")
+    layers = {a["name"]: d for d, a, _ in estimate_layers(layer, progress=quiet)}
+    assert quick["estimate"][0].shape == photograph.shape
+    assert layers["pyramid blur mask"].shape == photograph.shape
+
+
+def test_deblurred_looks_like_its_source(quick, field, photograph):
+    source = Image(
+        photograph, name="cells", contrast_limits=(30, 180), colormap="magma", gamma=0.8,
+        blending="additive",
+    )  # fmt: skip
+    result = Layer.create(*deblur_layer(source, field, method="m", strength=2.0, progress=quiet))
+    assert result.name == "cells deblurred"
+    assert result.contrast_limits == source.contrast_limits
+    assert result.colormap.name == "magma"
+    assert result.gamma == 0.8
+    assert result.blending == "additive"
+    assert result.data.dtype == np.uint8
+    facts = result.metadata[FACTS]
+    assert facts["role"] == "deblurred"
+    assert facts["parameters"] == {
+        "method": "m",
+        "strength": 2.0,
+        "gamma": "auto",
+        "device": "auto",
+    }
+    json.dumps(facts, allow_nan=False)
+    assert quick["deblur"][1] is field
+
+
+def test_only_images_can_be_estimated(field):
+    with pytest.raises(TypeError, match="'dots', which is a Points layer"):
+        estimate_layers(Points(np.zeros((1, 2)), name="dots"))
+    with pytest.raises(TypeError, match="NoneType"):
+        estimate_layers(None)
+
+
+@pytest.mark.parametrize("frame", [(5,), (0, 0), (-6,), ()])
+def test_frames_outside_the_stack(frame):
+    with pytest.raises(ValueError, match="stack of shape"):
+        estimate_layers(Image(np.zeros((5, 48, 64))), frame=frame)
+
+
+def test_a_layer_without_field_cannot_deblur(photograph):
+    layer = Image(photograph, name="plain")
+    with pytest.raises(ValueError, match="'plain' holds no blur field"):
+        deblur_layer(layer, layer)
