@@ -148,7 +148,7 @@ class TileEngine:
             for chunk in self._chunks(group, sharp.shape[0]):
                 blurred = self._correlate(transform, spectra[chunk])
                 for index, kernel in enumerate(range(chunk.start, chunk.stop)):
-                    mixed.addcmul_(blurred[:, index], maps[:, kernel, None])
+                    mixed.addcmul_(blurred[index], maps[:, kernel, None])
             for part, origins in enumerate((group.first, group.second)):
                 for pair, origin in enumerate(origins):
                     rows, cols = plan.block(origin)
@@ -159,8 +159,8 @@ class TileEngine:
         return blurry
 
     def _correlate(self, transform: Tensor, spectra: Tensor) -> Tensor:
-        """Valid correlation of tile pairs with kernels, (pairs, kernels, channels, y, x, 2)."""
-        product = transform[:, None] * spectra[:, None]
+        """Valid correlation of tile pairs with kernels, (kernels, pairs, channels, y, x, 2)."""
+        product = transform * spectra[:, None, None]
         blurred = torch.view_as_real(torch.fft.ifft2(product, norm="forward"))
         return blurred[..., : self._plan.out[0], : self._plan.out[1], :]
 
@@ -172,15 +172,17 @@ class TileEngine:
         # The adjoint needs the unconjugated spectrum; conjugating the tiles on the way in and the
         # result on the way out comes to the same without a second set of spectra.
         sign = blurry.new_tensor([1.0, -1.0])
+        buffer = blurry.new_empty(0)
         for number, group in enumerate(self._groups):
             self._poll()
             tiles = torch.view_as_real(self._read_pairs(blurry, group, plan.out)) * sign
             maps, spectra = self._group_maps(number), self._spectrum(group.kernels)
             total = spectra.new_zeros(len(group.first), channels, *plan.fft)
+            buffer = self._weighted_buffer(buffer, group, channels)
             for chunk in self._chunks(group, channels):
-                transform = self._transform_weighted(tiles, maps[:, chunk])
+                transform = self._transform_weighted(tiles, maps[:, chunk], buffer)
                 for index, kernel in enumerate(range(chunk.start, chunk.stop)):
-                    total.addcmul_(transform[:, index], spectra[kernel])
+                    total.addcmul_(transform[index], spectra[kernel])
             result = torch.view_as_real(torch.fft.fft2(total)) * sign
             for part, origins in enumerate((group.first, group.second)):
                 for pair, (y, x) in enumerate(origins):
@@ -188,12 +190,24 @@ class TileEngine:
                     target += result[pair, ..., part]
         return fold(extended, self._input_shape, self._radius, self._boundary).contiguous()
 
-    def _transform_weighted(self, tiles: Tensor, maps: Tensor) -> Tensor:
-        """Unscaled inverse transforms of map × tile, (pairs, kernels, channels, *fft)."""
-        pairs, channels = tiles.shape[:2]
-        weighted = tiles.new_zeros(pairs, maps.shape[1], channels, *self._plan.fft, 2)
+    def _weighted_buffer(self, buffer: Tensor, group: _Group, channels: int) -> Tensor:
+        """Zeros for the weighted tiles of a chunk: `buffer`, if it is large enough.
+
+        Only the part of a tile that is written is ever overwritten, the margin stays 0.
+        """
+        length = max(chunk.stop - chunk.start for chunk in self._chunks(group, channels))
+        shape = (length, len(group.first), channels, *self._plan.fft, 2)
+        if buffer.ndim == len(shape) and all(
+            have >= want for have, want in zip(buffer.shape, shape, strict=True)
+        ):
+            return buffer
+        return self._basis.new_zeros(shape)
+
+    def _transform_weighted(self, tiles: Tensor, maps: Tensor, buffer: Tensor) -> Tensor:
+        """Unscaled inverse transforms of map × tile, (kernels, pairs, channels, *fft)."""
+        weighted = buffer[: maps.shape[1], : maps.shape[0]]
         inner = weighted[..., : self._plan.out[0], : self._plan.out[1], :]
-        torch.mul(maps[:, :, None], tiles[:, None], out=inner)
+        torch.mul(maps.transpose(0, 1)[:, :, None], tiles, out=inner)
         transform: Tensor = torch.fft.ifft2(torch.view_as_complex(weighted), norm="forward")
         return transform
 
@@ -203,30 +217,31 @@ class TileEngine:
         extended = extend(sharp, self._radius, self._boundary, plan.slack)
         cross = torch.zeros_like(self._spectra)
         to_mixing = torch.zeros_like(self._mixing)
+        sign, buffer = blurry.new_tensor([1.0, -1.0]), blurry.new_empty(0)
         for number, group in enumerate(self._groups):
             self._poll()
             transform = torch.fft.fft2(self._read_pairs(extended, group, plan.fft))
             tiles = torch.view_as_real(self._read_pairs(blurry, group, plan.out))
             maps, spectra = self._group_maps(number), self._spectrum(group.kernels)
-            sign = blurry.new_tensor([1.0, -1.0])
+            buffer = self._weighted_buffer(buffer, group, sharp.shape[0])
             for chunk in self._chunks(group, sharp.shape[0]):
                 kernels = list(group.kernels[chunk])
                 blurred = self._correlate(transform, spectra[chunk])
-                self._add_to_mixing(to_mixing, group, kernels, (blurred * tiles[:, None]).sum(2))
-                conjugate = self._transform_weighted(tiles * sign, maps[:, chunk])
-                cross[kernels] += (conjugate * transform[:, None]).sum((0, 2))
+                self._add_to_mixing(to_mixing, group, kernels, (blurred * tiles).sum(2))
+                conjugate = self._transform_weighted(tiles * sign, maps[:, chunk], buffer)
+                cross[kernels] += (conjugate * transform).sum((1, 2))
         to_basis = torch.fft.ifft2(cross).real[:, :size, :size].contiguous()
         return to_basis, to_mixing
 
     def _add_to_mixing(
         self, to_mixing: Tensor, group: _Group, kernels: list[int], products: Tensor
     ) -> None:
-        """Add per-pixel gradients (pairs, kernels, y, x, 2) to those of the mixing grid."""
+        """Add per-pixel gradients (kernels, pairs, y, x, 2) to those of the mixing grid."""
         shape, cells = self._plan.shape, to_mixing.shape[-2:]
         for part, origins in enumerate((group.first, group.second)):
             for pair, origin in enumerate(origins):
                 rows, cols = self._plan.block(origin)
-                block = products[pair, :, : rows.stop - rows.start, : cols.stop - cols.start, part]
+                block = products[:, pair, : rows.stop - rows.start, : cols.stop - cols.start, part]
                 if tuple(cells) == shape:
                     to_mixing[kernels, rows, cols] += block
                     continue

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HEARTBEAT = 0.2
 
 
-class Cancelled(Exception):  # noqa: N818 - a request of the user's, not an error
+class Cancelled(Exception):
     """Raise this from a progress callback to stop a computation."""
 
 

@@ -217,10 +217,11 @@ class KernelField:
 
     def mixing_at(self, points: Tensor | ArrayLike) -> Tensor:
         """Mixing coefficients at points (y, x), shape (N, B); see `kernels_at`."""
-        place = torch.as_tensor(points, dtype=torch.float64, device=self.device)
+        # On the CPU, since not every device has double precision.
+        place = torch.as_tensor(points, dtype=torch.float64, device="cpu")
         if place.ndim != 2 or place.shape[1] != 2:
             raise ValueError(f"points must have the shape (N, 2), but have {tuple(place.shape)}")
-        limit = torch.tensor(self._shape, dtype=torch.float64, device=self.device) - 0.5
+        limit = torch.tensor(self._shape, dtype=torch.float64) - 0.5
         outside = ~((place >= -0.5) & (place <= limit)).all(1)
         if bool(outside.any()):
             y, x = place[outside][0].tolist()

@@ -11,6 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: Grid cells under a block up to which a product with a dense matrix beats gathering.
+_DENSE = 64
+
 
 def axis_weights(positions: Tensor, length: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
     """Neighbouring cells of pixel positions along one axis and the weight of the second.
@@ -78,9 +81,21 @@ def read_block(grid: Tensor, shape: tuple[int, int], rows: slice, cols: slice) -
     """
     if tuple(grid.shape[-2:]) == tuple(shape):
         return grid[:, rows, cols]
-    down, touched_rows = axis_matrix(rows.start, rows.stop, shape[0], grid.shape[-2], grid)
-    across, touched_cols = axis_matrix(cols.start, cols.stop, shape[1], grid.shape[-1], grid)
-    return down @ grid[:, touched_rows, touched_cols] @ across.T
+    tall = _read_rows(grid, rows, shape[0])
+    return _read_rows(tall.transpose(1, 2), cols, shape[1]).transpose(1, 2)
+
+
+def _read_rows(grid: Tensor, rows: slice, length: int) -> Tensor:
+    """Interpolate a grid (B, h, w) along its second axis."""
+    cells = grid.shape[1]
+    if (rows.stop - rows.start) * cells <= _DENSE * length:
+        matrix, touched = axis_matrix(rows.start, rows.stop, length, cells, grid)
+        return matrix @ grid[:, touched]
+    lower, upper, weight = axis_weights(
+        torch.arange(rows.start, rows.stop, dtype=torch.float64), length, cells
+    )
+    lower, upper = lower.to(grid.device), upper.to(grid.device)
+    return torch.lerp(grid[:, lower], grid[:, upper], weight.to(grid)[:, None])
 
 
 def read_points(grid: Tensor, shape: tuple[int, int], points: Tensor) -> Tensor:
@@ -98,8 +113,10 @@ def read_points(grid: Tensor, shape: tuple[int, int], points: Tensor) -> Tensor:
     -------
     Tensor, shape (N, B)
     """
-    y0, y1, wy = axis_weights(points[:, 0].double(), shape[0], grid.shape[-2])
-    x0, x1, wx = axis_weights(points[:, 1].double(), shape[1], grid.shape[-1])
+    places = points.double().cpu()  # not every device has double precision
+    y0, y1, wy = axis_weights(places[:, 0], shape[0], grid.shape[-2])
+    x0, x1, wx = axis_weights(places[:, 1], shape[1], grid.shape[-1])
+    y0, y1, x0, x1 = (index.to(grid.device) for index in (y0, y1, x0, x1))
     wy, wx = wy.to(grid), wx.to(grid)
     upper = grid[:, y0, x0] * (1 - wx) + grid[:, y0, x1] * wx
     lower = grid[:, y1, x0] * (1 - wx) + grid[:, y1, x1] * wx

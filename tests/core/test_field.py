@@ -209,3 +209,11 @@ def test_bad_fields_name_the_offence(basis, mixing, shape, message):
 def test_bad_types(arguments, message):
     with pytest.raises(TypeError, match=message):
         KernelField(*arguments)
+
+
+def test_wide_blocks_read_the_same_as_small_ones():
+    field = coarse(shape=(400, 900), cells=(300, 700))
+    rows, cols = slice(0, 400), slice(0, 900)
+    wide = field.mixing_block(rows, cols)
+    small = field.mixing_block(slice(100, 110), slice(640, 660))
+    assert torch.allclose(wide[:, 100:110, 640:660], small, atol=1e-14)
