@@ -242,7 +242,8 @@ class KernelField:
 
     def l2_norms(self) -> Tensor:
         """L2 norm of each basis kernel, shape (B,): 1 for no blur, 1/√L for a line of L pixels."""
-        return self._basis.flatten(1).norm(dim=1)
+        norms: Tensor = torch.linalg.vector_norm(self._basis, dim=(1, 2))
+        return norms
 
     def mean_kernel(self) -> Tensor:
         """Average kernel over all pixels of the image, shape (K, K)."""
