@@ -65,6 +65,9 @@ def show_field(viewer: napari.viewer.Viewer) -> None:
 
 
 def _active(viewer: napari.viewer.Viewer) -> Layer:
+    from ._lifetime import behind_proxy
+
+    viewer = behind_proxy(viewer)
     layer = viewer.layers.selection.active
     if layer is None:
         raise ValueError("select one layer first")

@@ -1,4 +1,4 @@
-"""What happens when a widget is destroyed, by Qt or by Python's garbage collector."""
+"""Identity and end of what napari lends to a widget: its viewer, and the events of that."""
 
 from __future__ import annotations
 
@@ -51,3 +51,12 @@ def _disconnect(made: list[tuple[Any, WeakMethod[Callable[..., Any]]]]) -> None:
         callback = reference()
         if callback is not None:
             emitter.disconnect(callback)
+
+
+def behind_proxy(viewer: Any) -> Any:
+    """Return the viewer itself, where napari lends widgets a proxy of it.
+
+    The proxy hands out a new proxy of each layer whenever it is asked, so that one layer is never
+    the same object twice and can't be referred to weakly. Only public attributes are used here.
+    """
+    return getattr(viewer, "__wrapped__", viewer)

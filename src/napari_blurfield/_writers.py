@@ -25,8 +25,9 @@ def write_field(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
 
     Raises
     ------
-    ValueError
-        If the layers hold no field, or several.
+    TypeError
+        If the layers hold no field, or several. (napari takes a ValueError for "no writer found"
+        and would hide the message.)
     """
     from .layers import FIELD
 
@@ -37,11 +38,11 @@ def write_field(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> lis
             fields.append(field)
     names = ", ".join(repr(attributes.get("name", "")) for _, attributes, _ in layers)
     if not fields:
-        raise ValueError(
+        raise TypeError(
             f"there is no blur field in {names}; select a layer that 'Estimate blur field' made"
         )
     if len(fields) > 1:
-        raise ValueError(f"{names} belong to {len(fields)} blur fields; select layers of one")
+        raise TypeError(f"{names} belong to {len(fields)} blur fields; select layers of one")
     if not path.lower().endswith(".blurfield"):
         path += ".blurfield"
     fields[0].save(path)

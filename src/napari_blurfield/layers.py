@@ -70,23 +70,23 @@ def field_layers(
     threshold : float
         Kernels with a smaller L2 norm count as blur in the mask; 0 to 1.
     kernels : bool
-        Whether to add the basis kernels and their weights; they are hidden at first.
+        Whether to add the basis kernels and their weights.
 
     Returns
     -------
     list of (data, attributes, type)
-        Basis kernels, kernel weights (B × h × w), kernel mosaic, blur mask, motion vectors.
+        Kernel weights (B × h × w), basis kernels, kernel mosaic, blur mask, motion vectors. Only
+        the vectors are visible at first: they read best alone.
     """
     name = name or source_name(field)
-    layers = []
+    layers: list[LayerData] = []
     if kernels and field.num_kernels <= _MOST_KERNELS:
-        layers += [_basis_layer(field, name), _mixing_layer(field, name)]
-    return [
-        *layers,
-        _mosaic_layer(field, name),
-        mask_layer_data(field, name=name, threshold=threshold),
-        _vectors_layer(field, name),
-    ]
+        layers += [_mixing_layer(field, name), _basis_layer(field, name)]
+    mosaic = _mosaic_layer(field, name)
+    mask = mask_layer_data(field, name=name, threshold=threshold)
+    for _, attributes, _ in (*layers, mosaic, mask):
+        attributes["visible"] = False
+    return [*layers, mosaic, mask, _vectors_layer(field, name)]
 
 
 def find_field(layer: Layer | None) -> KernelField | None:
@@ -258,7 +258,6 @@ def _mixing_layer(field: KernelField, name: str) -> LayerData:
         "colormap": "viridis",
         "contrast_limits": (0.0, 1.0),
         "opacity": 0.7,
-        "visible": False,
         **placement.grid(field.shape, mixing.shape[1:]).with_leading("kernel").to_layer(),
     }
     return mixing.reshape(shape), attributes, "image"
@@ -276,7 +275,7 @@ def _basis_layer(field: KernelField, name: str) -> LayerData:
         "rgb": False,
         "colormap": "inferno",
         "contrast_limits": (0.0, float(basis.max())),
-        "visible": False,
+        "gamma": 0.5,  # a long kernel's values are small
         **placement.grid((side, side), basis.shape[1:]).with_leading("kernel").to_layer(),
     }
     return basis.reshape(shape), attributes, "image"

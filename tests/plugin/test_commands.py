@@ -24,7 +24,7 @@ def test_estimate_deblur_and_mask_the_active_layer(viewer, photograph, quick, do
     _commands.estimate_active(viewer)
     done()
     field = find_field(viewer.layers["cells blur vectors"])
-    assert roles(viewer) == [None, "basis", "mixing", "mosaic", "mask", "vectors"]
+    assert roles(viewer) == [None, "mixing", "basis", "mosaic", "mask", "vectors"]
     assert viewer.layers.selection.active is image
     _commands.deblur_active(viewer)
     done()

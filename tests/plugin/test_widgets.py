@@ -123,7 +123,11 @@ def test_nothing_is_left_connected(widget, viewer, qtbot):
 def test_closing_the_dock_frees_the_widget(widget, viewer, qtbot):
     made = widget(viewer)
     gone = []
-    made.destroyed.connect(lambda *_: gone.append(True))
+
+    def note(*_):  # needs a reference of its own: PyQt collects callbacks along with the widget
+        gone.append(True)
+
+    made.destroyed.connect(note)
     del made  # napari lets go of the widget like this
     gc.collect()
     assert gone
@@ -226,7 +230,7 @@ def test_estimate_adds_layers_on_top(estimate, viewer, photograph, quick, finish
     estimate.run()
     assert not estimate.run_button.isEnabled()
     finish(estimate)
-    assert roles(viewer) == [None, "basis", "mixing", "mosaic", "mask", "vectors"]
+    assert roles(viewer) == [None, "mixing", "basis", "mosaic", "mask", "vectors"]
     assert viewer.layers.selection.active is source
     assert "on cpu" in estimate.status.text()
     assert estimate.run_button.isEnabled()
@@ -368,7 +372,7 @@ def test_deblur_estimates_first(deblur, viewer, photograph, quick, finish):
     assert deblur.field.value == "estimate"
     deblur.run()
     finish(deblur)
-    assert roles(viewer) == [None, "deblurred", "basis", "mixing", "mosaic", "mask", "vectors"]
+    assert roles(viewer) == [None, "deblurred", "mixing", "basis", "mosaic", "mask", "vectors"]
     assert deblur.field.value is find_field(viewer.layers["cells blur mask"])
 
 

@@ -15,6 +15,7 @@ from napari_blurfield.layers import (
     find_field,
     is_from,
     role_of,
+    source_layer,
     source_name,
 )
 
@@ -31,7 +32,7 @@ else:
     from qtpy.QtCore import Signal
 
 #: Characters of a layer's name that fit a narrow dock.
-_WIDTH = 14
+_WIDTH = 10
 
 
 class Choice(QComboBox):
@@ -208,10 +209,10 @@ class FieldChoice(Choice):
 
     def _belongs_to_another(self) -> bool:
         """Return whether the chosen field was estimated from another image of the viewer."""
-        chosen = self.currentIndex() >= len(self._first) and self.value
-        return bool(chosen) and any(
-            layer.name == source_layer(chosen) for layer in self._viewer.layers
-        )
+        if self.currentIndex() < len(self._first):
+            return False
+        name = source_layer(self.value)
+        return any(layer.name == name for layer in self._viewer.layers)
 
     def _follow(self, *_: object) -> None:
         active = self._viewer.layers.selection.active

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
@@ -18,12 +18,13 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_blurfield._jobs import Job, explain
-from napari_blurfield._lifetime import Connections, when_destroyed
+from napari_blurfield._lifetime import Connections, behind_proxy, when_destroyed
 from napari_blurfield._source import displayed_frame, frame_words
 
 from ._choices import Choice
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 #: How an image may be encoded, for people.
 GAMMAS = (
     ("automatic", "auto"),
-    ("linear (camera raw, microscope)", 1.0),
-    ("display (photograph, γ 2.2)", 2.2),
+    ("linear light", 1.0),
+    ("display, γ 2.2", 2.2),
 )
 
 
@@ -63,7 +64,7 @@ class ToolWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, action: str, tooltip: str) -> None:
         super().__init__()
-        self.viewer = napari_viewer
+        self.viewer: ViewerModel = behind_proxy(napari_viewer)
         self.job: Job | None = None
         self._held: list[Job] = []  # shared with the callback below, which must not hold this
         self._source: weakref.ref[Layer] | None = None
@@ -71,10 +72,13 @@ class ToolWidget(QWidget):
         self._form = QFormLayout()
         self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self._form.setContentsMargins(0, 0, 0, 0)
         inner = QWidget()
         inner.setLayout(self._form)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
+        scroll.setSizeAdjustPolicy(QScrollArea.SizeAdjustPolicy.AdjustToContents)
+        scroll.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(inner)
@@ -96,10 +100,11 @@ class ToolWidget(QWidget):
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.cancel_button)
         layout = QVBoxLayout()
-        layout.addWidget(scroll, 1)
+        layout.addWidget(scroll)
         layout.addLayout(buttons)
         layout.addWidget(self.progress_bar)
         layout.addWidget(self.status)
+        layout.addStretch(1)
         self.setLayout(layout)
         self._show_busy(False)
 
@@ -172,6 +177,12 @@ class ToolWidget(QWidget):
             text = explain(error)
             self.status.setText(text)
             show_error(text)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Stop when napari removes the dock; the widget itself may live on a while."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.cancel()
+        return super().event(event)
 
     def _show_busy(self, busy: bool) -> None:
         self.run_button.setEnabled(not busy)

@@ -40,11 +40,11 @@ class DeblurWidget(ToolWidget):
         super().__init__(
             napari_viewer, "Deblur", "Undo the blur that the field describes, in a new layer."
         )
-        self.image = ImageChoice(napari_viewer)
+        self.image = ImageChoice(self.viewer)
         self.add_row("Image", self.image, "The blurry image; of a stack, the frame now shown.")
-        self.image_note = ImageNote(napari_viewer, self.image)
+        self.image_note = ImageNote(self.viewer, self.image)
         self.add_wide_row(self.image_note, "Image size", "What will be deblurred.")
-        self.field = FieldChoice(napari_viewer, ("estimate it first", ESTIMATE), self.image)
+        self.field = FieldChoice(self.viewer, ("estimate it first", ESTIMATE), self.image)
         self.add_row(
             "Blur field",
             self.field,
@@ -73,8 +73,9 @@ class DeblurWidget(ToolWidget):
         self.add_row(
             "Encoding",
             self.gamma,
-            "How pixel values stand for light. Automatic: as for display for 8-bit images, linear "
-            "for all others.",
+            "How pixel values stand for light: linear in camera raw files and most microscopes, "
+            "encoded for display in photographs. Automatic: display for 8-bit images, linear for "
+            "all others.",
         )
         self.device = DeviceChoice()
         self.add_row("Device", self.device, "Where to compute. Automatic: a GPU if there is one.")

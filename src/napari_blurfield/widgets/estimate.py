@@ -35,9 +35,9 @@ class EstimateWidget(ToolWidget):
             "Estimate blur field",
             "Find out how each part of the image was blurred, and add layers that show it.",
         )
-        self.image = ImageChoice(napari_viewer)
+        self.image = ImageChoice(self.viewer)
         self.add_row("Image", self.image, "The blurry image; of a stack, the frame now shown.")
-        self.image_note = ImageNote(napari_viewer, self.image)
+        self.image_note = ImageNote(self.viewer, self.image)
         self.add_wide_row(self.image_note, "Image size", "What will be estimated.")
         self.model = Choice(MODELS)
         self.add_row("Model", self.model, "How the blur is estimated.")
@@ -45,18 +45,19 @@ class EstimateWidget(ToolWidget):
         self.add_row(
             "Encoding",
             self.gamma,
-            "How pixel values stand for light. Automatic: as for display for 8-bit images, linear "
-            "for all others.",
+            "How pixel values stand for light: linear in camera raw files and most microscopes, "
+            "encoded for display in photographs. Automatic: display for 8-bit images, linear for "
+            "all others.",
         )
         self.device = DeviceChoice()
         self.add_row("Device", self.device, "Where to compute. Automatic: a GPU if there is one.")
-        self.kernels = QCheckBox("Add kernels and weights (hidden)")
+        self.kernels = QCheckBox("Add kernel weights")
         self.kernels.setChecked(True)
         self.add_wide_row(
             self.kernels,
-            "Add kernels and weights",
-            "Also add the basis kernels and the maps of their weights, one slice for each kernel. "
-            "They are hidden at first and give the viewer a slider.",
+            "Add kernel weights",
+            "Also add the basis kernels and the maps of their weights, one slice for each kernel: "
+            "two hidden layers, which give the viewer a slider.",
         )
         self.run_button.clicked.connect(self.run)
 
@@ -84,4 +85,7 @@ class EstimateWidget(ToolWidget):
         """Add the layers."""
         self.add_layers(result.layers)
         self.device.refresh()
-        return f"Estimated in {result.seconds:.1f} s on {result.device}. {result.summary}"
+        return (
+            f"Estimated in {result.seconds:.1f} s on {result.device}. {result.summary} "
+            "Hidden layers show the kernels and where the image is blurry."
+        )

@@ -40,7 +40,7 @@ class MaskWidget(ToolWidget):
         super().__init__(
             napari_viewer, "Add blur mask", "Add a Labels layer: 1 where the image is blurry."
         )
-        self.field = FieldChoice(napari_viewer)
+        self.field = FieldChoice(self.viewer)
         self.add_row(
             "Blur field",
             self.field,
@@ -104,6 +104,7 @@ class MaskWidget(ToolWidget):
         started = time.monotonic()
         data, attributes, _ = mask_layer_data(self.field.value, **self._settings())
         layer.data = data
+        layer.visible = True
         layer.metadata[FACTS] = attributes["metadata"][FACTS]
         self.threshold.setTracking(time.monotonic() - started < _SLOW)
         self.status.setText(_share(layer))
