@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ._lifetime import behind_proxy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -23,6 +25,7 @@ def estimate_active(viewer: napari.viewer.Viewer) -> Job | None:
     from ._source import Source, displayed_frame
     from .functions import estimate_source
 
+    viewer = behind_proxy(viewer)
     with _explaining():
         layer = _active(viewer)
         source = Source.from_layer(layer, displayed_frame(layer, viewer.dims))
@@ -38,6 +41,7 @@ def deblur_active(viewer: napari.viewer.Viewer) -> Job | None:
     from .functions import deblur_source
     from .layers import fields_in, is_from
 
+    viewer = behind_proxy(viewer)
     with _explaining():
         layer = _active(viewer)
         source = Source.from_layer(layer, displayed_frame(layer, viewer.dims))
@@ -51,6 +55,7 @@ def mask_active(viewer: napari.viewer.Viewer) -> None:
     """Add the blur mask of the field that the active layer belongs to."""
     from .functions import mask_layer
 
+    viewer = behind_proxy(viewer)
     with _explaining():
         _add(viewer, [mask_layer(_active(viewer))])
 
@@ -60,14 +65,12 @@ def show_field(viewer: napari.viewer.Viewer) -> None:
     from .functions import as_field
     from .layers import field_layers
 
+    viewer = behind_proxy(viewer)
     with _explaining():
         _add(viewer, field_layers(as_field(_active(viewer))))
 
 
 def _active(viewer: napari.viewer.Viewer) -> Layer:
-    from ._lifetime import behind_proxy
-
-    viewer = behind_proxy(viewer)
     layer = viewer.layers.selection.active
     if layer is None:
         raise ValueError("select one layer first")

@@ -47,7 +47,7 @@ FIELD_ROLES = frozenset(ROLES) - {"deblurred"}
 
 #: A field of more kernels (dense per-pixel fields have a thousand) is not shown kernel by kernel.
 _MOST_KERNELS = 64
-_MASK_COLOR = (1.0, 0.55, 0.0, 1.0)
+_MASK_COLOR = (0.0, 0.75, 1.0, 1.0)
 #: Part of the image's shorter side that the basis kernels cover as an inset.
 _INSET = 0.25
 
@@ -226,6 +226,7 @@ def _vectors_layer(field: KernelField, name: str) -> LayerData:
         "edge_colormap": "plasma",
         "edge_contrast_limits": (1.0, max(float(features["length"].max(initial=1.0)), 2.0)),
         "edge_width": max(1.0, spacing / 10),
+        "opacity": 1.0,
         # A line, not an arrow: a photograph does not tell which way along it the motion went.
         "vector_style": "line",
         **field_placement(field).last(2).to_layer(),

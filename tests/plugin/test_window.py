@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -77,16 +78,11 @@ def test_closing_the_dock_stops_the_job(plugin, make_napari_viewer, endless, pho
     job = widget.job
     with qtbot.waitSignal(job.progressed):
         pass
-    gone = []
-
-    def note(*_):  # needs a reference of its own: PyQt collects callbacks along with the widget
-        gone.append(True)
-
-    widget.destroyed.connect(note)
+    alive = weakref.ref(widget)
     dock.destroyOnClose()
     qtbot.waitUntil(lambda: not job.is_running, timeout=1000)
     del widget, dock
-    qtbot.waitUntil(lambda: gc.collect() >= 0 and bool(gone), timeout=2000)
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and alive() is None, timeout=2000)
     assert len(viewer.layers) == 1
 
 

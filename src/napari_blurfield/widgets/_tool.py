@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -37,6 +36,9 @@ if TYPE_CHECKING:
     from napari_blurfield.layers import LayerData
 
     from ._choices import ImageChoice
+
+#: Width of the dock at first, in pixels.
+_WIDTH = 300
 
 #: How an image may be encoded, for people.
 GAMMAS = (
@@ -72,17 +74,6 @@ class ToolWidget(QWidget):
         self._form = QFormLayout()
         self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self._form.setContentsMargins(0, 0, 0, 0)
-        inner = QWidget()
-        inner.setLayout(self._form)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setSizeAdjustPolicy(QScrollArea.SizeAdjustPolicy.AdjustToContents)
-        scroll.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
-
         self.run_button = QPushButton(action)
         describe(self.run_button, action, tooltip)
         self.cancel_button = QPushButton("Cancel")
@@ -99,12 +90,22 @@ class ToolWidget(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.cancel_button)
+        column = QVBoxLayout()
+        column.addLayout(self._form)
+        column.addLayout(buttons)
+        column.addWidget(self.progress_bar)
+        column.addWidget(self.status)
+        column.addStretch(1)
+        inner = QWidget()
+        inner.setLayout(column)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inner)
         layout = QVBoxLayout()
+        layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
-        layout.addLayout(buttons)
-        layout.addWidget(self.progress_bar)
-        layout.addWidget(self.status)
-        layout.addStretch(1)
         self.setLayout(layout)
         self._show_busy(False)
 
@@ -177,6 +178,10 @@ class ToolWidget(QWidget):
             text = explain(error)
             self.status.setText(text)
             show_error(text)
+
+    def sizeHint(self) -> QSize:
+        """Return a size at which labels and controls fit side by side."""
+        return super().sizeHint().expandedTo(QSize(_WIDTH, 0))
 
     def event(self, event: QEvent | None) -> bool:
         """Stop when napari removes the dock; the widget itself may live on a while."""
