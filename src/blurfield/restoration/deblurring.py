@@ -1,0 +1,202 @@
+"""Deblurring of arrays: the public entry to all methods."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from blurfield.compute import choose_device
+from blurfield.images import LinearImage, decode, encode
+
+from .published import VARIANTS, published_richardson_lucy
+from .richardson_lucy import richardson_lucy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import torch
+    from torch import Tensor
+
+    from blurfield.compute import ProgressCallback
+    from blurfield.field import KernelField
+
+__all__ = ["METHODS", "deblur"]
+
+#: Methods that can be used now.
+METHODS = ("richardson-lucy",)
+
+_DEFAULT_METHOD = "richardson-lucy"
+#: The Richardson-Lucy variant with the true adjoint.
+OUR_VARIANT = "adjoint"
+
+
+def deblur(
+    image: Any,
+    field: KernelField,
+    method: str = "auto",
+    gamma: float | str = "auto",
+    device: str | torch.device = "auto",
+    progress: ProgressCallback | None = None,
+    *,
+    channel_axis: int | None = None,
+    dtype: Any = None,
+    return_info: bool = False,
+    **options: Any,
+) -> Any:
+    """Undo the blur of an image.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, torch.Tensor or array_like
+        Blurry image: (H, W), (H, W, 3) or (H, W, 4) with alpha, or with `channel_axis`. See
+        `blurfield.images.LinearImage.from_array` for number types and value scales. Not modified.
+    field : KernelField
+        Its blur, for images of H×W pixels.
+    method : str
+        ``"auto"`` or ``"richardson-lucy"``; ``"auto"`` takes the best one that is installed.
+    gamma : float or "auto"
+        Exponent from the image's values to linear light. ``"auto"`` takes the one that the field
+        was estimated with, if it tells, else 2.2 for 8-bit images and 1 for others.
+    device : str or torch.device
+        Where to compute, see `blurfield.compute.choose_device`.
+    progress : callable, optional
+        Called as ``progress(done, total, message)`` at least once a second; what it raises stops
+        the run.
+    channel_axis : int, optional
+        Axis of the channels, where it is not the last one of 3 or 4.
+    dtype : numpy.dtype or torch.dtype, optional
+        Number type of the result, by default that of the image.
+    return_info : bool
+        Return what was done, too.
+    **options
+        Of the method. For ``"richardson-lucy"``:
+
+        - `strength` (float): how strongly noise is smoothed, a factor to the automatic amount:
+          1 by default, less is crisper and noisier, more is calmer.
+        - `iterations` (int): at most so many.
+        - `variant` (str): ``"adjoint"`` is ours, see `richardson_lucy`. ``"basic"``,
+          ``"function"``, ``"masked"`` and ``"combined"`` are those of the published two-headed
+          network code, see `published_richardson_lucy`; they are there for comparison.
+        - further options of those functions.
+
+    Returns
+    -------
+    sharp : numpy.ndarray or torch.Tensor
+        Of the shape, type and value scale of `image`; integers are rounded and clipped.
+    info : dict
+        Only with `return_info`: ``method``, ``variant``, ``gamma``, ``device``, ``options`` as
+        given, ``iterations`` run, whether ``converged``, and what else the method tells.
+
+    Raises
+    ------
+    ValueError
+        If the method, variant, gamma, device or an option is not usable, the field is for an image
+        of another size, or the image is too small or not finite.
+    TypeError
+        If an option is unknown or the image does not hold real numbers.
+    MemoryError
+        If the image does not fit into the device's memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import blurfield
+    >>> sharp = np.zeros((64, 64), np.uint8)
+    >>> sharp[24:40, 24:40] = 200
+    >>> blurry, field = blurfield.simulate(sharp, kind="linear", max_extent=9, noise=0)
+    >>> deblurred = blurfield.deblur(blurry, field)
+    >>> deblurred.shape, deblurred.dtype
+    ((64, 64), dtype('uint8'))
+    """
+    method = _DEFAULT_METHOD if method == "auto" else method
+    if method not in METHODS:
+        raise ValueError(
+            f"method {method!r} is not installed; installed: {', '.join(('auto', *METHODS))}"
+        )
+    solve = _solver(method, options)
+    chosen = choose_device(device)
+    with explained_memory_errors("deblur", chosen):
+        source = LinearImage.from_array(
+            image, gamma=recorded_gamma(field, gamma), channel_axis=channel_axis, device=chosen
+        )
+        check_size(source, field)
+        own = {name: value for name, value in options.items() if name != "variant"}
+        planes, facts = solve(
+            source.planes, field.to(chosen), gamma=source.gamma, progress=progress, **own
+        )
+        result = source.to_array(planes, dtype)
+    if not return_info:
+        return result
+    return result, {
+        "method": method,
+        "variant": options.get("variant", OUR_VARIANT),
+        "gamma": source.gamma,
+        "device": str(chosen),
+        "options": own,
+        **facts,
+    }
+
+
+def recorded_gamma(field: KernelField, gamma: float | str) -> float | str:
+    """Return `gamma`, or for ``"auto"`` the exponent that the field was estimated with."""
+    return field.metadata.get("gamma", gamma) if gamma == "auto" else gamma
+
+
+def check_size(source: LinearImage, field: KernelField) -> None:
+    """Raise ValueError unless the field is for images of this size."""
+    if source.shape != field.shape:
+        raise ValueError(
+            f"the field is for images of {field.shape[0]}×{field.shape[1]} pixels, but the image "
+            f"has {source.shape[0]}×{source.shape[1]}; estimate the field of this image, or use "
+            "field.crop or field.resize"
+        )
+
+
+def _published(planes: Tensor, field: KernelField, **options: Any) -> tuple[Tensor, dict[str, Any]]:
+    """Run a published variant on planes in linear light; the result is clamped to [0, 1]."""
+    gamma = options["gamma"]
+    sharp, facts = published_richardson_lucy(encode(planes, gamma), field, **options)
+    return decode(sharp.clamp(0, 1), gamma), facts
+
+
+def _solver(method: str, options: dict[str, Any]) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
+    """Return the function that a method and its options select, once the options are checked."""
+    variant = options.get("variant", OUR_VARIANT)
+    solver: Callable[..., tuple[Tensor, dict[str, Any]]] = richardson_lucy
+    documented: Callable[..., Any] = richardson_lucy
+    if variant in VARIANTS:
+        solver, documented = partial(_published, variant=variant), published_richardson_lucy
+    elif variant != OUR_VARIANT:
+        raise ValueError(
+            f"unknown variant {variant!r} of {method!r}; known: "
+            f"{', '.join((OUR_VARIANT, *VARIANTS))}"
+        )
+    parameters = inspect.signature(documented).parameters.values()
+    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"gamma", "progress"}
+    unknown = sorted(set(options) - known - {"variant"})
+    if unknown:
+        raise TypeError(
+            f"unknown option {unknown[0]!r} for {method!r}, variant {variant!r}; known: "
+            f"{', '.join(sorted(known | {'variant'}))}"
+        )
+    return solver
+
+
+@contextmanager
+def explained_memory_errors(what: str, device: torch.device) -> Iterator[None]:
+    """Turn a device's out-of-memory errors into a MemoryError that says what helps."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not full:
+            raise
+        elsewhere = "" if device.type == "cpu" else " or compute with device='cpu'"
+        raise MemoryError(
+            f"not enough memory on {device} to {what} this image; crop it, make it "
+            f"smaller{elsewhere}"
+        ) from None

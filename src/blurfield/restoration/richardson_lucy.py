@@ -1,0 +1,206 @@
+"""Richardson-Lucy deconvolution with total variation for spatially varying, clipped images."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from blurfield.boundary import extend
+from blurfield.compute import Reporter
+from blurfield.operator import BlurOperator
+
+from .likelihood import PoissonLikelihood
+from .noise import NoiseModel, estimate_noise
+from .total_variation import TotalVariation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from blurfield.compute import ProgressCallback
+    from blurfield.field import KernelField
+
+__all__ = ["richardson_lucy"]
+
+#: Variance per unit of light that is assumed in addition to the noise: fields are never exact.
+_MODEL_GAIN = 4.4e-5
+
+#: The weight of total variation for the reference gain, that of 1 % noise in 8-bit photographs,
+#: and how it grows with the gain. From grid searches over photographs, kinds of noise (encoded
+#: Gaussian of 0 to 5 %, linear Gaussian, Poisson) and imperfect kernels.
+_TV_WEIGHT, _REFERENCE_GAIN, _TV_POWER = 0.0055, 4.84e-4, 0.675
+
+#: Brightness at which gain and floor of the noise are traded against each other.
+_MID_LEVEL = 0.3
+
+#: Limits of the likelihood's shift: pure photon noise, and noise that is the same everywhere.
+_SHIFT_LIMITS = (0.01, 1.0)
+
+#: Light added before the slope of the encoding is taken, which is infinite in the dark.
+_DARK = 0.02
+
+#: Pixels seen less than this (far outside the frame) are moved as if they were seen so much.
+_MIN_SEEN = 0.02
+
+#: Dual steps of the proximal map of total variation in each iteration.
+_TV_STEPS = 4
+
+
+def richardson_lucy(
+    blurry: Tensor,
+    field: KernelField,
+    *,
+    gamma: float = 1.0,
+    strength: float = 1.0,
+    iterations: int = 40,
+    tolerance: float = 1e-3,
+    progress: ProgressCallback | None = None,
+) -> tuple[Tensor, dict[str, Any]]:
+    """Deblur by accelerated Richardson-Lucy iterations with total variation.
+
+    Each iteration is the multiplicative step x ← x·Aᵀ(v / A x) / Aᵀ1 of Richardson (1972) and Lucy
+    (1974) with the true adjoint, followed by a proximal step of total variation in the metric
+    x / Aᵀ1. That is the EM-TV algorithm (Sawatzky et al. 2008), which minimises the same energy as
+    the regularisation of Dey et al. (2006) but stays positive and converges for any weight.
+    Nesterov extrapolation with restarts when the energy grows (O'Donoghue & Candès 2015) saves
+    most of the iterations.
+
+    The unknown image is larger than the blurry one by half a kernel on each side, so nothing has
+    to be assumed about what lies outside the frame. Clipped pixels are handled by a model of the
+    sensor, see `PoissonLikelihood`. Noise is estimated from the image. Total variation is measured
+    in encoded light (its weight is the slope of the encoding), where contrast is as people see it.
+
+    Parameters
+    ----------
+    blurry : Tensor, shape (C, H, W)
+        Blurry image in linear light, black 0, white 1; not modified.
+    field : KernelField
+        For images of H×W pixels, on the same device.
+    gamma : float
+        Exponent of the display encoding in which contrast counts.
+    strength : float
+        How strongly noise is smoothed, a factor to the automatic amount: 0 not at all, below 1
+        crisper and noisier, above 1 calmer.
+    iterations : int
+        At most so many.
+    tolerance : float
+        Stop once the relative change per iteration is below this.
+    progress : callable, optional
+        See `blurfield.compute.Reporter`.
+
+    Returns
+    -------
+    sharp : Tensor, shape (C, H, W)
+        In linear light, ≥ 0; saturated lights may be brighter than 1.
+    info : dict
+        ``iterations`` run, ``converged``, ``noise`` (standard deviation at mid brightness, linear
+        light), ``tv_weight`` and the ``energy`` reached.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range or the image is smaller than the kernels.
+    """
+    _check_options(strength, iterations, tolerance)
+    reporter = Reporter(progress, iterations, "Richardson-Lucy")
+    noise = estimate_noise(blurry)
+    shift, weight = _settings(noise, strength)
+    field = field.to(blurry.device, blurry.dtype)
+    operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
+    radius = field.kernel_size // 2
+    x = extend(blurry, radius, "reflect").clamp_(min=0).add_(shift)
+    variation = None
+    if weight > 0:
+        slope = _encoding_slope(x - shift, gamma)
+        variation = TotalVariation(slope.mul_(weight), len(x), reporter.poll)
+    x, facts = _minimise(
+        x,
+        operator,
+        PoissonLikelihood(blurry, shift),
+        variation,
+        minimum=shift,
+        iterations=iterations,
+        tolerance=tolerance,
+        reporter=reporter,
+    )
+    height, width = field.shape
+    sharp = x[:, radius : radius + height, radius : radius + width] - shift
+    info = {"noise": noise.std(_MID_LEVEL), "tv_weight": weight, **facts}
+    return sharp, info
+
+
+def _check_options(strength: float, iterations: int, tolerance: float) -> None:
+    if not (math.isfinite(strength) and strength >= 0):
+        raise ValueError(f"strength must be a finite number ≥ 0, but is {strength!r}")
+    if int(iterations) != iterations or iterations < 1:
+        raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be ≥ 0, but is {tolerance!r}")
+
+
+def _settings(noise: NoiseModel, strength: float) -> tuple[float, float]:
+    """Shift of the likelihood and weight of total variation for an amount of noise."""
+    low, high = _SHIFT_LIMITS
+    shift = min(high, max(low, noise.floor / max(noise.gain, 1e-12)))
+    gain = noise.std(_MID_LEVEL) ** 2 / (_MID_LEVEL + shift) + _MODEL_GAIN
+    return shift, strength * _TV_WEIGHT * (gain / _REFERENCE_GAIN) ** _TV_POWER
+
+
+def _encoding_slope(light: Tensor, gamma: float) -> Tensor:
+    """Derivative of the display encoding at the brightness of each pixel, (1, H, W)."""
+    return light.mean(0, keepdim=True).add_(_DARK).pow_(1 / gamma - 1).div_(gamma)
+
+
+def _minimise(
+    x: Tensor,
+    operator: BlurOperator,
+    likelihood: PoissonLikelihood,
+    variation: TotalVariation | None,
+    *,
+    minimum: float,
+    iterations: int,
+    tolerance: float,
+    reporter: Reporter,
+) -> tuple[Tensor, dict[str, Any]]:
+    """Minimise divergence + total variation from `x`, which is overwritten."""
+    seen_much = operator.column_sums().clamp(min=_MIN_SEEN)
+    seen = operator.forward(x)
+    # Rows of A sum to 1, so extrapolating an image extrapolates its blurred version: each
+    # iteration costs one forward and one adjoint.
+    point, point_seen = x.clone(), seen.clone()
+    energy, momentum, converged, done = math.inf, 1.0, False, 0
+    while done < iterations and not converged:
+        done += 1
+        metric = point / seen_much
+        step = operator.adjoint(likelihood.excess(point_seen)).mul_(metric).add_(point)
+        if variation is not None:
+            step = variation.proximal(step, metric, minimum, _TV_STEPS)
+        else:
+            step.clamp_(min=minimum)
+        del metric
+        step_seen = operator.forward(step)
+        step_energy = likelihood.divergence(step_seen)
+        if variation is not None:
+            step_energy += variation(step)
+        reporter.advance()
+        if step_energy > energy and momentum > 1:  # too fast: go on slowly from the last image
+            momentum = 1.0
+            point.copy_(x)
+            point_seen.copy_(seen)
+            continue
+        change = float((step - x).norm() / step.norm())
+        faster = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = (momentum - 1) / faster
+        _extrapolate(x, step, ahead, minimum / 2, out=point)
+        _extrapolate(seen, step_seen, ahead, minimum / 2, out=point_seen)
+        x, seen, energy, momentum = step, step_seen, step_energy, faster
+        converged = change < tolerance
+    reporter.advance(iterations - done)
+    return x, {"iterations": done, "converged": converged, "energy": energy}
+
+
+def _extrapolate(old: Tensor, new: Tensor, ahead: float, minimum: float, out: Tensor) -> None:
+    """Write new + ahead·(new − old), but not below `minimum`, to `out`."""
+    torch.sub(new, old, out=out)
+    out.mul_(ahead).add_(new).clamp_(min=minimum)
