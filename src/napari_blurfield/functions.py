@@ -11,6 +11,8 @@ import numpy as np
 
 from ._source import Source
 from .layers import (
+    FACTS,
+    FIELD,
     ROLES,
     SOURCE,
     as_array,
@@ -194,9 +196,15 @@ def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> 
 
     sharp = blurfield.deblur(source.pixels(), field, **options)
     parameters = {name: value for name, value in options.items() if name != "progress"}
+    facts = {
+        "role": "deblurred",
+        **facts_about(field),
+        "parameters": parameters,
+        "source": source.to_json(),
+    }
     attributes = {
         "name": f"{source.name} {ROLES['deblurred']}",
-        "metadata": facts_about(field, "deblurred", parameters=parameters, source=source.to_json()),
+        "metadata": {FACTS: facts, FIELD: field},
         "rgb": source.rgb,
         **source.appearance,
         **source.image_placement.to_layer(),

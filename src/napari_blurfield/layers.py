@@ -78,15 +78,14 @@ def field_layers(
         Kernel weights (B × h × w), basis kernels, kernel mosaic, blur mask, motion vectors. Only
         the vectors are visible at first: they read best alone.
     """
-    name = name or source_name(field)
+    make = _Maker(field, name)
     layers: list[LayerData] = []
     if kernels and field.num_kernels <= _MOST_KERNELS:
-        layers += [_mixing_layer(field, name), _basis_layer(field, name)]
-    mosaic = _mosaic_layer(field, name)
-    mask = mask_layer_data(field, name=name, threshold=threshold)
-    for _, attributes, _ in (*layers, mosaic, mask):
+        layers += [make.mixing(), make.basis()]
+    layers += [make.mosaic(), make.mask(threshold, 0)]
+    for _, attributes, _ in layers:
         attributes["visible"] = False
-    return [*layers, mosaic, mask, _vectors_layer(field, name)]
+    return [*layers, make.vectors()]
 
 
 def find_field(layer: Layer | None) -> KernelField | None:
@@ -121,21 +120,18 @@ def role_of(layer: Layer) -> str | None:
     return facts.get("role") if isinstance(facts, dict) else None
 
 
-def facts_about(field: KernelField, role: str, **facts: Any) -> dict[str, Any]:
-    """Return the metadata of a layer made from or with a field."""
+def facts_about(field: KernelField) -> dict[str, Any]:
+    """Return what there is to say about a field in the metadata of its layers, as plain JSON."""
     from blurfield import __version__
 
-    plain = {
-        "role": role,
+    return {
         "field": field_id(field),
         "version": __version__,
         "kernels": field.num_kernels,
         "kernel_size": field.kernel_size,
         "shape": list(field.shape),
         "made_by": field.metadata,
-        **facts,
     }
-    return {FACTS: plain, FIELD: field}
 
 
 def field_id(field: KernelField) -> str:
@@ -184,18 +180,14 @@ def mask_layer_data(
     min_area : int
         Smaller blurry regions and smaller gaps in them are removed, in pixels.
     """
+    return _Maker(field, name).mask(threshold, min_area)
+
+
+def mask_data(field: KernelField, threshold: float, min_area: int) -> NDArray[np.uint8]:
+    """Return the data of a field's mask layer; see `mask_layer_data`."""
     from blurfield import blur_mask
 
-    mask = clean_mask(as_array(blur_mask(field, threshold=threshold)).astype(bool), min_area)
-    attributes = {
-        "name": _named(name or source_name(field), "mask"),
-        "metadata": facts_about(field, "mask", threshold=threshold, min_area=min_area),
-        "opacity": 0.35,
-        "colormap": {None: _MASK_COLOR, 0: (0.0, 0.0, 0.0, 0.0), 1: _MASK_COLOR},
-        "features": {"index": [0, 1], "region": ["sharp", "blurry"]},
-        **field_placement(field).last(2).to_layer(),
-    }
-    return mask.astype(np.uint8), attributes, "labels"
+    return clean_mask(blur_mask(field, threshold=threshold), min_area).astype(np.uint8)
 
 
 def clean_mask(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
@@ -213,73 +205,106 @@ def clean_mask(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _vectors_layer(field: KernelField, name: str) -> LayerData:
-    from blurfield.measure import motion_features, motion_vectors
+class _Maker:
+    """Makes the layers of one field.
 
-    spacing = _spacing(field)
-    features = motion_features(field, spacing=spacing)
-    attributes = {
-        "name": _named(name, "vectors"),
-        "metadata": facts_about(field, "vectors", spacing=spacing),
-        "features": features,
-        "edge_color": "length",
-        "edge_colormap": "plasma",
-        "edge_contrast_limits": (1.0, max(float(features["length"].max(initial=1.0)), 2.0)),
-        "edge_width": max(1.0, spacing / 10),
-        "opacity": 1.0,
-        # A line, not an arrow: a photograph does not tell which way along it the motion went.
-        "vector_style": "line",
-        **field_placement(field).last(2).to_layer(),
-    }
-    return as_array(motion_vectors(field, spacing=spacing)), attributes, "vectors"
+    Parameters
+    ----------
+    field : KernelField
+        What is shown.
+    name : str, optional
+        Beginning of the layers' names; the source image's name by default.
+    """
 
+    def __init__(self, field: KernelField, name: str | None) -> None:
+        self._field = field
+        self._name = name or source_name(field)
+        self._facts = facts_about(field)
+        self._placement = field_placement(field)
 
-def _mosaic_layer(field: KernelField, name: str) -> LayerData:
-    from blurfield import kernel_mosaic
+    def _attributes(self, role: str, placement: Placement, **facts: Any) -> dict[str, Any]:
+        """Return what all layers have: name, provenance, place."""
+        return {
+            "name": f"{self._name} {ROLES[role]}",
+            "metadata": {FACTS: {"role": role, **self._facts, **facts}, FIELD: self._field},
+            **placement.to_layer(),
+        }
 
-    mosaic = np.clip(as_array(kernel_mosaic(field)), 0.0, 1.0)
-    attributes = {
-        "name": _named(name, "mosaic"),
-        "metadata": facts_about(field, "mosaic"),
-        "rgb": True,
-        **field_placement(field).last(2).to_layer(),
-    }
-    return mosaic, attributes, "image"
+    def vectors(self) -> LayerData:
+        """Motion as lines, coloured by their length."""
+        from blurfield.measure import motion_features, motion_vectors
 
+        spacing = _spacing(self._field)
+        features = motion_features(self._field, spacing=spacing)
+        attributes = {
+            **self._attributes("vectors", self._placement.last(2), spacing=spacing),
+            "features": features,
+            "edge_color": "length",
+            "edge_colormap": "plasma",
+            "edge_contrast_limits": (1.0, max(float(features["length"].max(initial=1.0)), 2.0)),
+            "edge_width": max(1.0, spacing / 10),
+            "opacity": 1.0,
+            # A line, not an arrow: a photograph does not tell which way along it the motion went.
+            "vector_style": "line",
+        }
+        return motion_vectors(self._field, spacing=spacing), attributes, "vectors"
 
-def _mixing_layer(field: KernelField, name: str) -> LayerData:
-    mixing = as_array(field.mixing)
-    placement = field_placement(field)
-    # One more axis than the source has, so that its own sliders keep their meaning.
-    shape = (len(mixing), *(1,) * (placement.ndim - 2), *mixing.shape[1:])
-    attributes = {
-        "name": _named(name, "mixing"),
-        "metadata": facts_about(field, "mixing"),
-        "rgb": False,
-        "colormap": "viridis",
-        "contrast_limits": (0.0, 1.0),
-        "opacity": 0.7,
-        **placement.grid(field.shape, mixing.shape[1:]).with_leading("kernel").to_layer(),
-    }
-    return mixing.reshape(shape), attributes, "image"
+    def mosaic(self) -> LayerData:
+        """Point-spread functions, each where it acts."""
+        from blurfield import kernel_mosaic
 
+        mosaic = np.rint(kernel_mosaic(self._field) * 255).astype(np.uint8)
+        attributes = {**self._attributes("mosaic", self._placement.last(2)), "rgb": True}
+        return mosaic, attributes, "image"
 
-def _basis_layer(field: KernelField, name: str) -> LayerData:
-    basis = as_array(field.rotated().basis)  # people read point-spread functions
-    placement = field_placement(field)
-    shape = (len(basis), *(1,) * (placement.ndim - 2), *basis.shape[1:])
-    # An inset in the image's corner, so that the view does not have to grow for it.
-    side = max(2, round(_INSET * min(field.shape)))
-    attributes = {
-        "name": _named(name, "basis"),
-        "metadata": facts_about(field, "basis"),
-        "rgb": False,
-        "colormap": "inferno",
-        "contrast_limits": (0.0, float(basis.max())),
-        "gamma": 0.5,  # a long kernel's values are small
-        **placement.grid((side, side), basis.shape[1:]).with_leading("kernel").to_layer(),
-    }
-    return basis.reshape(shape), attributes, "image"
+    def mask(self, threshold: float, min_area: int) -> LayerData:
+        """Where the image is blurry."""
+        place = self._placement.last(2)
+        attributes = {
+            **self._attributes("mask", place, threshold=threshold, min_area=min_area),
+            "opacity": 0.4,
+            "colormap": {None: _MASK_COLOR, 0: (0.0, 0.0, 0.0, 0.0), 1: _MASK_COLOR},
+            "features": {"index": [0, 1], "region": ["sharp", "blurry"]},
+        }
+        return mask_data(self._field, threshold, min_area), attributes, "labels"
+
+    def mixing(self) -> LayerData:
+        """How much each basis kernel weighs, one slice for each."""
+        mixing = as_array(self._field.mixing)
+        place = self._placement.grid(self._field.shape, mixing.shape[1:])
+        attributes = {
+            **self._attributes("mixing", place.with_leading("kernel")),
+            "rgb": False,
+            "colormap": "viridis",
+            "contrast_limits": (0.0, 1.0),
+            "opacity": 0.7,
+        }
+        return self._with_axes(mixing), attributes, "image"
+
+    def basis(self) -> LayerData:
+        """The basis kernels, one slice for each, as an inset in the image's corner.
+
+        There the view does not have to grow for them.
+        """
+        basis = as_array(self._field.rotated().basis)  # people read point-spread functions
+        side = max(2, round(_INSET * min(self._field.shape)))
+        place = self._placement.grid((side, side), basis.shape[1:])
+        attributes = {
+            **self._attributes("basis", place.with_leading("kernel")),
+            "rgb": False,
+            "colormap": "inferno",
+            "contrast_limits": (0.0, float(basis.max())),
+            "gamma": 0.5,  # a long kernel's values are small
+        }
+        return self._with_axes(basis), attributes, "image"
+
+    def _with_axes(self, slices: NDArray[Any]) -> NDArray[Any]:
+        """Put the axes of the source's stack behind that of the kernels.
+
+        With an axis of their own, kernels leave the sliders of the stack their meaning.
+        """
+        between = (1,) * (self._placement.ndim - 2)
+        return slices.reshape(slices.shape[0], *between, *slices.shape[1:])
 
 
 def as_array(values: Any) -> NDArray[Any]:
@@ -298,7 +323,3 @@ def _stored(field: KernelField) -> dict[str, Any]:
     """Return what the field remembers of the layer it was estimated from."""
     stored = field.metadata.get(SOURCE)
     return stored if isinstance(stored, dict) else {}
-
-
-def _named(name: str, role: str) -> str:
-    return f"{name} {ROLES[role]}"

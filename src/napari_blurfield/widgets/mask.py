@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QLabel, QSpinBox
 from superqt import QLabeledDoubleSlider
 
 from napari_blurfield.functions import mask_source
-from napari_blurfield.layers import FACTS, find_field, mask_layer_data, role_of
+from napari_blurfield.layers import FACTS, find_field, mask_data, role_of
 
 from ._choices import FieldChoice
 from ._tool import ToolWidget, note
@@ -102,10 +102,9 @@ class MaskWidget(ToolWidget):
         if layer is None:
             return
         started = time.monotonic()
-        data, attributes, _ = mask_layer_data(self.field.value, **self._settings())
-        layer.data = data
+        layer.data = mask_data(self.field.value, **self._settings())
         layer.visible = True
-        layer.metadata[FACTS] = attributes["metadata"][FACTS]
+        layer.metadata[FACTS] = {**layer.metadata[FACTS], **self._settings()}
         self.threshold.setTracking(time.monotonic() - started < _SLOW)
         self.status.setText(_share(layer))
 
