@@ -1,0 +1,233 @@
+"""Blind estimation of one blur kernel for each image of a batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from .evidence import SpectralEvidence
+from .kernels import (
+    centre,
+    narrow_support,
+    normal_equations,
+    prune,
+    resize,
+    salient_edges,
+    solve,
+)
+from .latent import sharpen
+from .spectral import gradient, laplacian_spectrum, pad_periodic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+#: Each scale is smaller than the next finer one by this factor.
+_RATIO = math.sqrt(2)
+#: Kernels of the coarsest scale are of about this many pixels.
+_COARSEST = 3.0
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One way to start, of which the best is kept.
+
+    Attributes
+    ----------
+    extent : float
+        Side of the square that the kernel may fill, as a share of the full support.
+    strength : float
+        λ of the L0 penalty at the coarsest scale of the full support.
+    isolation : float
+        How strictly isolated taps are removed, see `blurfield.estimation.kernels.prune`.
+    """
+
+    extent: float
+    strength: float
+    isolation: float
+
+
+@dataclass(frozen=True)
+class BlindSettings:
+    """Constants of the estimator, for images whose white is 1.
+
+    Attributes
+    ----------
+    hypotheses : tuple of Hypothesis
+        Ways to start.
+    iterations : int
+        Alternations of latent image and kernel at each scale.
+    decay : float
+        The L0 strength is divided by this after each alternation …
+    least_strength : float
+        … down to this.
+    ridge : float
+        Tikhonov weight γ of the kernel step.
+    threshold : float
+        Taps below this share of the largest are removed.
+    edges : float
+        Edges used for each orientation, in units of √(pixels)·K.
+    verdict : float
+        Scale, relative to the image, at which the less likely hypotheses are dropped.
+    survivors : int
+        How many of them go on to the full resolution.
+    """
+
+    hypotheses: tuple[Hypothesis, ...] = (
+        Hypothesis(1.0, 6e-3, 0.05),
+        Hypothesis(1.0, 6e-3, 0.2),
+        Hypothesis(1.0, 4e-3, 0.1),
+        Hypothesis(0.7, 6e-3, 0.1),
+    )
+    iterations: int = 5
+    decay: float = 1.1
+    least_strength: float = 1e-4
+    ridge: float = 10.0
+    threshold: float = 0.02
+    edges: float = 0.25
+    verdict: float = 0.51
+    survivors: int = 2
+
+
+def estimate_kernels(
+    images: Tensor,
+    size: int,
+    settings: BlindSettings,
+    poll: Callable[[], None],
+) -> tuple[Tensor, Tensor]:
+    """Estimate the blur kernel of each image, taken to be the same all over that image.
+
+    Alternates, from coarse to fine, between a latent image with sparse gradients and the kernel
+    that turns its salient edges into those of the blurry image (Xu, Zheng, Jia 2013; Pan et al.,
+    "Deblurring text images via L0-regularized intensity and gradient prior", CVPR 2014, Alg. 2;
+    Cho & Lee 2009). Several starts are followed to a middle scale, and the likeliest by
+    `SpectralEvidence` go on.
+
+    Parameters
+    ----------
+    images : Tensor
+        Grey images in linear light with white 1, (N, H, W).
+    size : int
+        Side K of the kernels, odd.
+    settings : BlindSettings
+        Constants.
+    poll : callable
+        Called between steps of some 10 ms; may raise to stop.
+
+    Returns
+    -------
+    kernels : Tensor
+        Point-spread functions (convolution kernels), (N, M, K, K), best first, M the number of
+        survivors. Non-negative, sum 1, centre of mass in the middle.
+    scores : Tensor
+        Their `SpectralEvidence`, (N, M); less is better.
+    """
+    tracks = _Tracks.start(images, settings.hypotheses)
+    for scale in _scales(size):
+        side = _odd(size * scale)
+        level = _Level(images, scale, side)
+        tracks.kernels = resize(tracks.kernels, side)
+        for _ in range(settings.iterations):
+            tracks.kernels = level.improve(tracks, settings, poll)
+            tracks.strength = tracks.strength / settings.decay
+            tracks.strength = tracks.strength.clamp_min(settings.least_strength)
+        tracks.kernels = centre(tracks.kernels)
+        if settings.verdict / _RATIO < scale <= settings.verdict:
+            tracks.select(SpectralEvidence(level.images), settings.survivors)
+    scores = tracks.select(SpectralEvidence(images), settings.survivors)
+    return tracks.kernels, scores
+
+
+@dataclass
+class _Tracks:
+    """What is followed from scale to scale, for N images and M hypotheses each."""
+
+    kernels: Tensor
+    strength: Tensor
+    extent: Tensor
+    isolation: Tensor
+
+    @classmethod
+    def start(cls, images: Tensor, hypotheses: tuple[Hypothesis, ...]) -> _Tracks:
+        """Short horizontal blurs: from no blur at all, nothing would ever change."""
+        shape = (len(images), len(hypotheses))
+        kernels = images.new_zeros(*shape, 3, 3)
+        kernels[..., 1, :] = images.new_tensor([0.25, 0.5, 0.25])
+        strength, extent, isolation = (
+            images.new_tensor([getattr(h, name) for h in hypotheses]).expand(shape)
+            for name in ("strength", "extent", "isolation")
+        )
+        return cls(kernels, strength, extent, isolation)
+
+    def select(self, evidence: SpectralEvidence, count: int) -> Tensor:
+        """Keep at most `count` for each image, the likeliest first; return their scores."""
+        scores, best = evidence(self.kernels).sort(dim=1)
+        best = best[:, :count]
+        self.kernels = self.kernels.take_along_dim(best[..., None, None], dim=1)
+        self.strength = self.strength.take_along_dim(best, dim=1)
+        self.extent = self.extent.take_along_dim(best, dim=1)
+        self.isolation = self.isolation.take_along_dim(best, dim=1)
+        return scores[:, :count]
+
+
+def _scales(size: int) -> list[float]:
+    count = max(0, round(math.log(size / _COARSEST, _RATIO)))
+    return [_RATIO**-step for step in range(count, -1, -1)]
+
+
+def _odd(length: float) -> int:
+    return max(3, 2 * int(length / 2) + 1)
+
+
+class _Level:
+    """The images at one scale, with all that stays the same there."""
+
+    def __init__(self, images: Tensor, scale: float, side: int) -> None:
+        height, width = (max(round(n * scale), side + 2) for n in images.shape[-2:])
+        if (height, width) == images.shape[-2:]:
+            self.images = images
+        else:
+            self.images = functional.interpolate(
+                images[:, None], size=(height, width), mode="bilinear", antialias=True
+            )[:, 0]
+        self._side = side
+        self._blurry = pad_periodic(self.images, side + 4)[:, None]
+        shape = (int(self._blurry.shape[-2]), int(self._blurry.shape[-1]))
+        self._spectrum = torch.fft.rfft2(self._blurry)
+        self._laplacian = laplacian_spectrum(shape, images)
+        self._gradient = gradient(self._blurry)
+        border = side // 2
+        self._inside = images.new_zeros(shape)
+        self._inside[border : height - border, border : width - border] = 1
+        self._edge_unit = math.sqrt(height * width) * side
+
+    def improve(
+        self,
+        tracks: _Tracks,
+        settings: BlindSettings,
+        poll: Callable[[], None],
+    ) -> Tensor:
+        """One alternation: latent images from kernels (N, M, K, K), and kernels from them."""
+        kernels = tracks.kernels
+        latent = sharpen(
+            self._blurry,
+            self._spectrum,
+            self._laplacian,
+            kernels,
+            tracks.strength[..., None, None],
+            poll,
+        )
+        edges = salient_edges(
+            *gradient(latent), int(settings.edges * self._edge_unit), self._inside
+        )
+        poll()
+        auto, cross = normal_equations(edges, self._gradient, self._side)
+        support = narrow_support(self._side, tracks.extent, kernels)
+        return prune(
+            solve(auto, cross, kernels, settings.ridge, support), settings.threshold, tracks.isolation
+        )

@@ -1,0 +1,205 @@
+"""The kernel that turns sharp edges into blurry ones, and how it is kept plausible."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torch.nn import functional
+
+#: Steps of the projected gradient method; more change nothing visible.
+_STEPS = 60
+#: Power iterations for the largest eigenvalue, and the margin for what they leave.
+_POWER_STEPS, _MARGIN = 8, 1.05
+#: Connected parts of a kernel below this share of its sum are noise.
+_SMALLEST_PART = 0.1
+
+
+def salient_edges(
+    along_x: Tensor, along_y: Tensor, count: int, allowed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Keep the strong gradients, enough of every orientation.
+
+    One threshold per image lets at least `count` gradients of each of four orientations through
+    (Cho & Lee, "Fast motion deblurring", 2009, Sec. 4.2): without edges across a direction the
+    kernel along it is undetermined.
+
+    Parameters
+    ----------
+    along_x, along_y : Tensor
+        Gradients, (..., H, W).
+    count : int
+        Number of gradients wanted of each orientation.
+    allowed : Tensor
+        1 where edges may be used, else 0; broadcast against the gradients.
+    """
+    magnitude = (along_x.square() + along_y.square()).sqrt() * allowed
+    orientation = (torch.atan2(along_y, along_x) * (4 / math.pi)).round().remainder(4)
+    count = min(count, along_x.shape[-1] * along_x.shape[-2])
+    threshold = magnitude.new_full(magnitude.shape[:-2], math.inf)
+    for bin_ in range(4):
+        members = torch.where(orientation == bin_, magnitude, 0).flatten(-2)
+        weakest = members.topk(count, dim=-1).values[..., -1]
+        threshold = torch.minimum(threshold, weakest)
+    kept = magnitude >= threshold.clamp_min(1e-6)[..., None, None]
+    return along_x * kept, along_y * kept
+
+
+def normal_equations(
+    sharp: tuple[Tensor, Tensor], blurry: tuple[Tensor, Tensor], size: int
+) -> tuple[Tensor, Tensor]:
+    """Correlations that determine the kernel of least squares in the gradient domain.
+
+    Returns
+    -------
+    auto : Tensor
+        Autocorrelation of the sharp gradients, shifts −(K−1) … K−1, (..., 2K−1, 2K−1): the
+        Toeplitz matrix of the normal equations.
+    cross : Tensor
+        Correlation of blurry and sharp gradients, shifts −K//2 … K//2, (..., K, K).
+    """
+    shape = sharp[0].shape[-2:]
+    auto_spectrum = cross_spectrum = torch.zeros(())
+    for s, b in zip(sharp, blurry, strict=True):
+        spectrum = torch.fft.rfft2(s)
+        auto_spectrum = auto_spectrum + (spectrum.real.square() + spectrum.imag.square())
+        cross_spectrum = cross_spectrum + spectrum.conj() * torch.fft.rfft2(b)
+    auto = torch.fft.irfft2(auto_spectrum, s=shape)
+    cross = torch.fft.irfft2(cross_spectrum, s=shape)
+    half = size // 2
+    auto = auto.roll((size - 1, size - 1), (-2, -1))[..., : 2 * size - 1, : 2 * size - 1]
+    cross = cross.roll((half, half), (-2, -1))[..., :size, :size]
+    return auto, cross
+
+
+def solve(auto: Tensor, cross: Tensor, start: Tensor, ridge: float, support: Tensor) -> Tensor:
+    """Minimise ½ k·A·k − b·k + ½ γ‖k‖² over kernels k ≥ 0 within a support.
+
+    Accelerated projected gradients (Beck & Teboulle 2009); the products with the Toeplitz matrix A
+    are convolutions of the size of the kernel.
+
+    Parameters
+    ----------
+    auto, cross : Tensor
+        See `normal_equations`.
+    start : Tensor
+        First guess, (..., K, K).
+    ridge : float
+        Tikhonov weight γ.
+    support : Tensor
+        1 where the kernel may differ from 0, else 0; broadcast against the kernels.
+
+    Returns
+    -------
+    Tensor
+        Kernels (..., K, K) ≥ 0, not normalised.
+    """
+    size = cross.shape[-1]
+    length = next_fast_len(3 * size - 2, real=True)
+    spectrum = torch.fft.rfft2(auto, s=(length, length))
+
+    def product(kernels: Tensor) -> Tensor:
+        both = spectrum * torch.fft.rfft2(kernels, s=(length, length))
+        inside = slice(size - 1, 2 * size - 1)
+        return torch.fft.irfft2(both, s=(length, length))[..., inside, inside]
+
+    vector = torch.ones_like(cross)
+    largest = vector.new_ones(())
+    for _ in range(_POWER_STEPS):
+        vector = product(vector)
+        largest = vector.flatten(-2).norm(dim=-1)[..., None, None].clamp_min(1e-20)
+        vector = vector / largest
+    step = support / (_MARGIN * largest + ridge)
+    kernels, ahead, momentum = start, start, 1.0
+    for _ in range(_STEPS):
+        new = (ahead - step * (product(ahead) + ridge * ahead - cross)).clamp_min(0)
+        following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = new + (momentum - 1) / following * (new - kernels)
+        kernels, momentum = new, following
+    return kernels * support
+
+
+def prune(kernels: Tensor, threshold: float, isolation: Tensor) -> Tensor:
+    """Remove faint taps and small separate parts, and make the sum 1.
+
+    Parameters
+    ----------
+    kernels : Tensor
+        (..., K, K) ≥ 0. One without any mass becomes a delta.
+    threshold : float
+        Taps below this share of the largest are removed.
+    isolation : Tensor
+        Taps around which the mean of 3 × 3 taps is below this share of the greatest such mean are
+        removed: a camera draws lines, noise draws dots. (...,).
+    """
+    from scipy import ndimage
+
+    flat = kernels.reshape(-1, *kernels.shape[-2:])
+    peak = flat.amax((-2, -1), keepdim=True)
+    middle = kernels.shape[-1] // 2
+    flat = torch.where((flat > 0) & (flat >= threshold * peak), flat, 0)
+    mean = functional.avg_pool2d(flat[:, None], 3, 1, 1)[:, 0]
+    lowest = isolation.reshape(-1, 1, 1) * mean.amax((-2, -1), keepdim=True)
+    flat = torch.where(mean >= lowest, flat, 0)
+    values = flat.detach().cpu().numpy()
+    # Parts are connected within a kernel, not from one kernel of the batch to the next.
+    neighbours = np.zeros((3, 3, 3), dtype=bool)
+    neighbours[1] = True
+    labels, count = ndimage.label(values > 0, structure=neighbours)
+    part = np.bincount(labels.ravel(), values.ravel(), count + 1)
+    whole = values.sum((1, 2), dtype=np.float64)[:, None, None]
+    keep = torch.from_numpy(part[labels] >= _SMALLEST_PART * whole).to(flat.device)
+    flat = flat * keep
+    flat[:, middle, middle] += (flat.sum((-2, -1)) <= 0).to(flat.dtype)
+    return (flat / flat.sum((-2, -1), keepdim=True)).reshape(kernels.shape)
+
+
+def centroid(kernels: Tensor) -> Tensor:
+    """Centre of mass (y, x) of kernels with sum 1, relative to the middle tap, (..., 2)."""
+    taps = torch.arange(kernels.shape[-1], dtype=kernels.dtype, device=kernels.device)
+    taps = taps - kernels.shape[-1] // 2
+    return torch.stack([(kernels.sum(-1) * taps).sum(-1), (kernels.sum(-2) * taps).sum(-1)], -1)
+
+
+def shift(kernels: Tensor, offsets: Tensor) -> Tensor:
+    """Move kernels (..., K, K) by whole pixels (y, x), (..., 2); what leaves is lost.
+
+    The sum is made 1 again.
+    """
+    size = kernels.shape[-1]
+    taps = torch.arange(size, device=kernels.device)
+    moved = kernels
+    for axis, dim in ((0, -2), (1, -1)):
+        source = taps - offsets[..., axis : axis + 1].round().long()
+        inside = ((source >= 0) & (source < size)).to(kernels.dtype)
+        index = source.clamp(0, size - 1)
+        index, inside = (t.unsqueeze(-1 if dim == -2 else -2) for t in (index, inside))
+        moved = moved.gather(dim, index.expand(moved.shape)) * inside
+    return moved / moved.sum((-2, -1), keepdim=True).clamp_min(1e-20)
+
+
+def centre(kernels: Tensor) -> Tensor:
+    """Move the centre of mass of kernels with sum 1 to the middle, by whole pixels."""
+    return shift(kernels, -centroid(kernels))
+
+
+def resize(kernels: Tensor, size: int) -> Tensor:
+    """Kernels of the next finer scale: (..., size, size), with sum 1."""
+    flat = kernels.reshape(-1, 1, *kernels.shape[-2:])
+    finer = functional.interpolate(flat, size=(size, size), mode="bicubic", align_corners=False)
+    finer = finer.clamp_min(0)
+    finer = finer / finer.sum((-2, -1), keepdim=True)
+    return finer.reshape(*kernels.shape[:-2], size, size)
+
+
+def narrow_support(size: int, extent: Tensor, like: Tensor) -> Tensor:
+    """1 within the centred square that is `extent` of the whole, else 0, (..., K, K).
+
+    At least the middle 3 × 3 taps are within it.
+    """
+    taps = torch.arange(size, dtype=like.dtype, device=like.device) - size // 2
+    inside = (taps.abs() <= (extent * size).clamp_min(3)[..., None] / 2).to(like.dtype)
+    return inside[..., :, None] * inside[..., None, :]
