@@ -33,11 +33,10 @@ def read_fields(path: str | list[str]) -> list[LayerData]:
 
     from blurfield import KernelField
 
-    from .layers import SOURCE, field_layers
+    from .layers import field_layers, source_name
 
     layers: list[LayerData] = []
     for one in [path] if isinstance(path, str) else path:
         field = KernelField.load(one)
-        known = SOURCE in field.metadata or field.metadata.get("source")
-        layers += field_layers(field, name=None if known else Path(one).stem)
+        layers += field_layers(field, name=source_name(field, Path(one).stem))
     return layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -194,12 +195,11 @@ def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> 
     """Deblur a captured image; the result looks and lies like it."""
     import blurfield
 
-    sharp = blurfield.deblur(source.pixels(), field, **options)
-    parameters = {name: value for name, value in options.items() if name != "progress"}
+    sharp, done = blurfield.deblur(source.pixels(), field, return_info=True, **options)
     facts = {
         "role": "deblurred",
         **facts_about(field),
-        "parameters": parameters,
+        "parameters": json.loads(json.dumps(done, default=str)),
         "source": source.to_json(),
     }
     attributes = {

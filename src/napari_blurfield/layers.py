@@ -144,9 +144,11 @@ def field_id(field: KernelField) -> str:
     return digest.hexdigest()
 
 
-def source_name(field: KernelField) -> str:
-    """Return the name of the image that a field was estimated from."""
-    return str(_stored(field).get("name") or field.metadata.get("source") or "field")
+def source_name(field: KernelField, otherwise: str = "field") -> str:
+    """Return the name of the image that a field was estimated from, if it knows."""
+    source = field.metadata.get("source")
+    named = source.get("name") if isinstance(source, dict) else source
+    return str(_stored(field).get("name") or named or otherwise)
 
 
 def field_placement(field: KernelField) -> Placement:

@@ -71,7 +71,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, field: KernelField) -> dict[str, Any]
     def deblur(image: Any, used: KernelField, **options: Any) -> Any:
         seen["deblur"] = (image, used, options)
         options["progress"](1, 2, "sharpening")
-        return image
+        return image, {"method": "quick", "options": {"strength": options.get("strength")}}
 
     monkeypatch.setattr(blurfield, "estimate", estimate, raising=False)
     monkeypatch.setattr(blurfield, "deblur", deblur, raising=False)

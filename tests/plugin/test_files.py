@@ -59,6 +59,12 @@ def test_a_field_from_elsewhere_is_called_like_its_file(tmp_path, field):
     assert make(read_fields([str(path)]))["mask"].name == "levin blur mask"
 
 
+def test_names_of_the_core_are_used(tmp_path, field):
+    for source, name in (({"shape": [48, 64]}, "f"), ({"name": "cat.png"}, "cat.png")):
+        path = field.with_metadata(source=source).save(tmp_path / "f.blurfield")
+        assert make(read_fields(str(path)))["mask"].name == f"{name} blur mask"
+
+
 def test_reader_refuses_other_files():
     assert get_reader("photo.npy") is None
     assert get_reader(["a.blurfield", "b.tif"]) is None

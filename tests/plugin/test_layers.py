@@ -197,12 +197,7 @@ def test_deblurred_looks_like_its_source(quick, field, photograph):
     assert result.data.dtype == np.uint8
     facts = result.metadata[FACTS]
     assert facts["role"] == "deblurred"
-    assert facts["parameters"] == {
-        "method": "m",
-        "strength": 2.0,
-        "gamma": "auto",
-        "device": "auto",
-    }
+    assert facts["parameters"] == {"method": "quick", "options": {"strength": 2.0}}
     json.dumps(facts, allow_nan=False)
     assert quick["deblur"][1] is field
 

@@ -241,6 +241,15 @@ def test_estimate_adds_layers_on_top(estimate, viewer, photograph, quick, finish
     assert options == {"model": "auto", "gamma": 1.0, "device": "auto"}
 
 
+def test_largest_blur_is_the_kernel_size(estimate, viewer, photograph, quick, finish):
+    viewer.add_image(photograph)
+    assert estimate.largest.text() == "automatic"
+    estimate.largest.setValue(24)
+    estimate.run()
+    finish(estimate)
+    assert quick["estimate"][1]["kernel_size"] == 25
+
+
 def test_results_never_replace_layers(estimate, viewer, photograph, quick, finish):
     viewer.add_image(photograph, name="cells")
     estimate.kernels.setChecked(False)

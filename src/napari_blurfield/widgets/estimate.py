@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QCheckBox
+from qtpy.QtWidgets import QCheckBox, QSpinBox
 
 from napari_blurfield._source import Source, displayed_frame
 from napari_blurfield.functions import estimate_source
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Ways to estimate, for people. What "auto" means is the core's decision.
 MODELS = (("automatic", "auto"), ("windows (no training)", "windowed"))
+
+#: Largest blur that stands for the model's own choice.
+_AUTOMATIC = 5
 
 
 class EstimateWidget(ToolWidget):
@@ -41,6 +44,17 @@ class EstimateWidget(ToolWidget):
         self.add_wide_row(self.image_note, "Image size", "What will be estimated.")
         self.model = Choice(MODELS)
         self.add_row("Model", self.model, "How the blur is estimated.")
+        self.largest = QSpinBox()
+        self.largest.setRange(_AUTOMATIC, 129)
+        self.largest.setSingleStep(2)
+        self.largest.setSuffix(" px")
+        self.largest.setSpecialValueText("automatic")
+        self.add_row(
+            "Largest blur",
+            self.largest,
+            "How far the longest motion reaches, in pixels: no shorter than the longest streak "
+            "in the image, and not much longer, which takes more time.",
+        )
         self.gamma = Choice(GAMMAS)
         self.add_row(
             "Encoding",
@@ -77,9 +91,14 @@ class EstimateWidget(ToolWidget):
                     model=self.model.value,
                     gamma=self.gamma.value,
                     device=self.device.value,
+                    **self._model_options(),
                 ),
                 f"Estimating the blur of {source.name}",
             )
+
+    def _model_options(self) -> dict[str, Any]:
+        size = self.largest.value()
+        return {} if size == _AUTOMATIC else {"kernel_size": size | 1}  # kernels have a middle
 
     def finish(self, result: Any) -> str:
         """Add the layers."""
