@@ -272,7 +272,7 @@ def _write(
 
 
 def contact_sheet(pictures: Sequence[Picture], captions: Sequence[str]) -> Picture:
-    """Put pictures side by side on white, each below its caption.
+    """Put pictures side by side on pale grey, each below its caption.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def contact_sheet(pictures: Sequence[Picture], captions: Sequence[str]) -> Pictu
     font_size = max(12, min(20, height // 24))
     bar = 2 * font_size
     width = sum(picture.shape[1] + gap for picture in pictures) + gap
-    sheet = Image.new("RGB", (width, height + bar + gap), "white")
+    sheet = Image.new("RGB", (width, height + bar + gap), (225, 225, 225))
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(font_size)
     left = gap

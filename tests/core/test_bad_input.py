@@ -40,8 +40,11 @@ IMAGES = {
     "nan": (spoiled(np.nan), r"2 .*NaN.* first .*3.*5"),
     "infinity": (spoiled(np.inf), r"2 .*infinit.* first .*3.*5"),
     "empty": (np.zeros((0, SIDE), np.uint8), r"\(0, 48\)|0×48|no pixels"),
-    "one-pixel": (np.ones((1, 1), np.uint8), r"1×1 pixels is too small"),
-    "smaller-than-kernel": (np.ones((20, SIDE), np.uint8), r"20×48 pixels is too small.* 33"),
+    "one-pixel": (np.ones((1, 1), np.uint8), r"1×1 pixels.* (too small|smaller than)"),
+    "smaller-than-kernel": (
+        np.ones((20, SIDE), np.uint8),
+        r"20×48 pixels.* (too small|smaller than).* 3[23]×3[23]",
+    ),
     "complex": (np.ones((SIDE, SIDE), complex), r"complex128"),
     "object": (np.full((SIDE, SIDE), None, object), r"object"),
     "five-dimensional": (np.zeros((2, 2, 2, SIDE, SIDE)), r"\(2, 2, 2, 48, 48\)"),
@@ -67,7 +70,7 @@ def test_functions_refuse_images(kind: str, function: str) -> None:
 @pytest.mark.parametrize("function", ["deblur", "reblur"])
 def test_functions_refuse_the_field_of_another_image(function: str) -> None:
     image = np.zeros((SIDE, SIDE), np.uint8)
-    with pytest.raises(ValueError, match=r"48.*64"):
+    with pytest.raises(ValueError, match=r"images of 64×64 pixels, but the image has 48×48"):
         getattr(bf, function)(image, line_field((64, 64)))
 
 
@@ -123,11 +126,11 @@ COMMANDS = {
     # fields
     "field-of-other-image": (
         "deblur {}/good.png --field {}/other.blurfield -o {}/out.png",
-        "48.*64",
+        "images of 64×64 pixels, but the image has 48×48",
     ),
     "reblur-field-of-other-image": (
         "reblur {}/good.png --field {}/other.blurfield -o {}/out.png",
-        "48.*64",
+        "images of 64×64 pixels, but the image has 48×48",
     ),
     "corrupt-field": ("mask {}/corrupt.blurfield -o {}/out.png", "corrupt.blurfield"),
     "truncated-field": ("show {}/truncated.blurfield -o {}/out.png", "truncated.blurfield"),

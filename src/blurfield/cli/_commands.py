@@ -34,7 +34,8 @@ def estimate(options: argparse.Namespace, console: Console) -> None:
     output = check_output(options.output, {FIELD}, [options.image])
     image = read_image(options.image)
     field, seconds = _estimate(image, options, console)
-    field = field.with_metadata(source=Path(options.image).name)
+    source = {**field.metadata.get("source", {}), "name": Path(options.image).name}
+    field = field.with_metadata(source=source)
     field.save(output)
     figures = {"image": options.image, "output": output, "seconds": seconds, **describe(field)}
     console.result(f"{output}: {_sentence(figures)}", figures)
