@@ -74,7 +74,8 @@ def main(folder):
     shoot(viewer, folder / "2-estimate-widget.png")
     estimate.run()
     job = estimate.job
-    wait(lambda: estimate.progress_bar.value() > 0)
+    wait(lambda: estimate.progress_bar.maximum() > 0)  # the core has taken over
+    settle(0.5)
     shoot(viewer, folder / "3-estimate-running.png")
     started = time.monotonic()
     estimate.cancel()

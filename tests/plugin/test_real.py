@@ -1,0 +1,95 @@
+"""The widgets with the real estimation and deconvolution, on small and on real work."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from skimage.data import camera
+
+import blurfield
+from napari_blurfield import deblur_layer, estimate_layers, find_field
+from napari_blurfield.layers import FACTS, role_of
+from napari_blurfield.widgets import DeblurWidget, EstimateWidget
+
+
+@pytest.fixture(scope="module")
+def blurry():
+    """An 8-bit grey photograph blurred by a straight motion, and its true field."""
+    return blurfield.simulate(camera()[80:240, 140:300], kind="linear", seed=3, max_extent=9)
+
+
+def test_from_the_blurry_to_the_sharp_image(blurry, viewer, qtbot, finish, notes):
+    image, _ = blurry
+    source = viewer.add_image(image, name="camera", scale=(0.5, 0.5), units=("um", "um"))
+    estimate, deblur = EstimateWidget(viewer), DeblurWidget(viewer)
+    for widget in (estimate, deblur):
+        qtbot.addWidget(widget)
+    estimate.largest.setValue(15)
+    estimate.run()
+    finish(estimate)
+    assert [role_of(layer) for layer in viewer.layers][-1] == "vectors"
+    deblur.run()
+    finish(deblur)
+    sharp = viewer.layers["camera deblurred"]
+    assert sharp.data.dtype == np.uint8
+    assert sharp.data.shape == image.shape
+    assert sharp.units == source.units
+    assert np.std(np.diff(sharp.data.astype(float))) > np.std(np.diff(image.astype(float)))
+    facts = sharp.metadata[FACTS]["parameters"]
+    assert facts["method"] == "richardson-lucy"
+    assert facts["gamma"] == find_field(viewer.layers[-2]).metadata["gamma"] == 2.2
+    assert not notes
+
+
+def test_the_same_from_a_script(blurry, viewer):
+    image, truth = blurry
+    layer = viewer.add_image(image)
+    layers = estimate_layers(layer, kernel_size=15, kernels=False)
+    assert [kind for _, _, kind in layers] == ["image", "labels", "vectors"]
+    sharp, attributes, kind = deblur_layer(layer, truth, iterations=5)
+    assert kind == "image"
+    assert sharp.shape == image.shape
+    assert attributes["rgb"] is False
+
+
+@pytest.mark.parametrize("what", ["tiny", "nan", "wrong field"])
+def test_bad_input_is_explained(what, blurry, viewer, qtbot, finish, notes):
+    bad = np.full((160, 160), np.nan) if what == "nan" else np.zeros((10, 10))
+    viewer.add_image(bad, name="bad", contrast_limits=(0, 1))
+    widget = EstimateWidget(viewer)
+    qtbot.addWidget(widget)
+    if what == "wrong field":
+        with pytest.raises(ValueError, match="160×160"):
+            deblur_layer(viewer.layers[0], blurry[1])
+        return
+    widget.run()
+    finish(widget)
+    (note,) = notes
+    assert ("32" if what == "tiny" else "NaN") in note.message
+    assert "\n" not in note.message
+    assert len(viewer.layers) == 1
+
+
+@pytest.mark.parametrize("kind", [EstimateWidget, DeblurWidget])
+def test_cancelling_real_work_takes_less_than_a_second(kind, viewer, qtbot, notes):
+    image, truth = blurfield.simulate(np.asarray(camera())[:400], seed=1)
+    viewer.add_image(image)
+    widget = kind(viewer)
+    qtbot.addWidget(widget)
+    if kind is DeblurWidget:
+        widget.field._opened.append(("truth", truth))
+        widget.field._refresh()
+        widget.field.value = truth
+    widget.run()
+    job = widget.job
+    qtbot.waitUntil(lambda: widget.progress_bar.maximum() > 0, timeout=60_000)
+    qtbot.wait(300)
+    assert job.is_running
+    started = time.monotonic()
+    with qtbot.waitSignal(job.ended, timeout=20_000):
+        widget.cancel()
+    assert time.monotonic() - started < 1
+    assert len(viewer.layers) == 1
+    assert not notes
