@@ -272,11 +272,11 @@ def deblur_source(
     if field is None:
         field = estimate_field(source, gamma=gamma, device=device, progress=progress)
         layers = field_layers(field)
-    sharp = deblurred_layer_data(
-        source, field, gamma=gamma, device=device, progress=progress, **options
+    layers.append(
+        deblurred_layer_data(
+            source, field, gamma=gamma, device=device, progress=progress, **options
+        )
     )
-    # Below the field's layers, which would otherwise be hidden by the image.
-    layers.insert(0, sharp)
     return Outcome(layers, _blur_words(field), used, time.monotonic() - started)
 
 

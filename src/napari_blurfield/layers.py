@@ -244,7 +244,7 @@ class _Maker:
             "edge_color": "length",
             "edge_colormap": "plasma",
             "edge_contrast_limits": (1.0, max(float(features["length"].max(initial=1.0)), 2.0)),
-            "edge_width": max(1.0, spacing / 10),
+            "edge_width": max(1.0, spacing / 14),
             "opacity": 1.0,
             # A line, not an arrow: a photograph does not tell which way along it the motion went.
             "vector_style": "line",

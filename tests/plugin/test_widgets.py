@@ -381,7 +381,7 @@ def test_deblur_estimates_first(deblur, viewer, photograph, quick, finish):
     assert deblur.field.value == "estimate"
     deblur.run()
     finish(deblur)
-    assert roles(viewer) == [None, "deblurred", "mixing", "basis", "mosaic", "mask", "vectors"]
+    assert roles(viewer) == [None, "mixing", "basis", "mosaic", "mask", "vectors", "deblurred"]
     assert deblur.field.value is find_field(viewer.layers["cells blur mask"])
 
 
