@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 
 def estimate_active(viewer: napari.viewer.Viewer) -> Job | None:
     """Estimate the blur field of the active image and add its layers."""
-    from ._source import Source, displayed_frame
+    from ._source import Source
     from .functions import estimate_source
 
     viewer = behind_proxy(viewer)
     with _explaining():
-        layer = _active(viewer)
-        source = Source.from_layer(layer, displayed_frame(layer, viewer.dims))
+        source = Source.shown(_active(viewer), viewer.dims)
         return _start(
             viewer, partial(estimate_source, source), f"Estimating the blur of {source.name}"
         )
@@ -37,16 +36,15 @@ def estimate_active(viewer: napari.viewer.Viewer) -> Job | None:
 
 def deblur_active(viewer: napari.viewer.Viewer) -> Job | None:
     """Deblur the active image with its blur field, which is estimated first if there is none."""
-    from ._source import Source, displayed_frame
+    from ._source import Source
     from .functions import deblur_source
     from .layers import fields_in, is_from
 
     viewer = behind_proxy(viewer)
     with _explaining():
-        layer = _active(viewer)
-        source = Source.from_layer(layer, displayed_frame(layer, viewer.dims))
+        source = Source.shown(_active(viewer), viewer.dims)
         fields = fields_in(viewer.layers)
-        field = next((f for f in fields if is_from(f, layer.name, source.frame)), None)
+        field = next((f for f in fields if is_from(f, source.layer_name, source.frame)), None)
         return _start(viewer, partial(deblur_source, source, field), f"Deblurring {source.name}")
     return None
 

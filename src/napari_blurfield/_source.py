@@ -73,12 +73,7 @@ class Source:
         ValueError
             If `frame` is missing for a stack, or is not in the stack.
         """
-        from napari.layers import Image
-
-        if not isinstance(layer, Image):
-            kind = type(layer).__name__
-            seen = f"{layer.name!r}, which is a {kind} layer" if hasattr(layer, "name") else kind
-            raise TypeError(f"an Image layer is needed, got {seen}")
+        _check_image(layer)
         stored = layer.data[0] if layer.multiscale else layer.data
         frame = _checked_frame(layer, tuple(stored.shape[: layer.ndim - 2]), frame)
         data = stored[frame] if frame else stored
@@ -94,6 +89,12 @@ class Source:
             placement=placement,
             appearance={name: _plain(getattr(layer, name)) for name in _APPEARANCE},
         )
+
+    @classmethod
+    def shown(cls, layer: Layer, dims: Dims) -> Source:
+        """Take the image that a viewer with these `dims` shows of a layer; see `from_layer`."""
+        _check_image(layer)
+        return cls.from_layer(layer, displayed_frame(layer, dims))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -149,6 +150,15 @@ def displayed_frame(layer: Layer, dims: Dims) -> tuple[int, ...]:
                 f"{layer.name!r} has only 0 to {size - 1}; move the slider into the stack"
             )
     return frame
+
+
+def _check_image(layer: Layer) -> None:
+    from napari.layers import Image
+
+    if not isinstance(layer, Image):
+        kind = type(layer).__name__
+        seen = f"{layer.name!r}, which is a {kind} layer" if hasattr(layer, "name") else kind
+        raise TypeError(f"an Image layer is needed, got {seen}")
 
 
 def _checked_frame(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import blurfield
+
 from ._source import Source
 from .layers import (
     FACTS,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from napari.layers import Layer
+    from numpy.typing import NDArray
 
     from blurfield import KernelField
     from blurfield.compute import ProgressCallback
@@ -168,12 +171,10 @@ def as_field(field: FieldLike) -> KernelField:
     ValueError
         If a layer holds no field, or a file is not one.
     """
-    from blurfield import KernelField
-
-    if isinstance(field, KernelField):
+    if isinstance(field, blurfield.KernelField):
         return field
     if isinstance(field, (str, os.PathLike)):
-        return KernelField.load(field)
+        return blurfield.KernelField.load(field)
     found = find_field(field)
     if found is None:
         raise ValueError(
@@ -185,16 +186,12 @@ def as_field(field: FieldLike) -> KernelField:
 
 def estimate_field(source: Source, **options: Any) -> KernelField:
     """Estimate the field of a captured image; it remembers the image's name and place."""
-    import blurfield
-
     field: KernelField = blurfield.estimate(source.pixels(), **options)
     return field.to("cpu").with_metadata(**{SOURCE: source.to_json()})
 
 
 def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> LayerData:
     """Deblur a captured image; the result looks and lies like it."""
-    import blurfield
-
     sharp, done = blurfield.deblur(source.pixels(), field, return_info=True, **options)
     facts = {
         "role": "deblurred",
@@ -214,24 +211,18 @@ def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job on a captured image made, and what to say about it.
+    """What a job made.
 
     Parameters
     ----------
     layers : list of (data, attributes, type)
         To be added to the viewer, the lowest one first.
     summary : str
-        The result in a sentence.
-    device : str
-        Where it was computed.
-    seconds : float
-        How long it took.
+        What to say about it.
     """
 
     layers: list[LayerData]
     summary: str
-    device: str
-    seconds: float
 
 
 def estimate_source(
@@ -244,12 +235,17 @@ def estimate_source(
 ) -> Outcome:
     """Estimate the field of a captured image as a job; see `estimate_layers` for the options."""
     started = time.monotonic()
-    progress(0, 0, "Loading …")
-    used = _device_name(device)
+    used = _loaded_device(device, progress)
     field = estimate_field(source, device=device, progress=progress, **options)
     progress(1, 1, "Preparing the layers …")
     layers = field_layers(field, kernels=kernels)
-    return Outcome(layers, _blur_words(field), used, time.monotonic() - started)
+    extent = as_array(blurfield.blur_extent(field))
+    return Outcome(
+        layers,
+        f"Estimated in {time.monotonic() - started:.1f} s on {used}. Blur: median "
+        f"{np.median(extent):.0f} px, at most {extent.max():.0f} px. Hidden layers show the "
+        "kernels and where the image is blurry.",
+    )
 
 
 def deblur_source(
@@ -266,44 +262,42 @@ def deblur_source(
     See `deblur_layer` for the options.
     """
     started = time.monotonic()
-    progress(0, 0, "Loading …")
-    used = _device_name(device)
+    used = _loaded_device(device, progress)
+    common: dict[str, Any] = {"gamma": gamma, "device": device, "progress": progress}
     layers: list[LayerData] = []
     if field is None:
-        field = estimate_field(source, gamma=gamma, device=device, progress=progress)
+        field = estimate_field(source, **common)
         layers = field_layers(field)
-    layers.append(
-        deblurred_layer_data(
-            source, field, gamma=gamma, device=device, progress=progress, **options
-        )
-    )
-    return Outcome(layers, _blur_words(field), used, time.monotonic() - started)
+    layers.append(deblurred_layer_data(source, field, **common, **options))
+    return Outcome(layers, f"Deblurred in {time.monotonic() - started:.1f} s on {used}.")
 
 
 def mask_source(
     field: KernelField, *, progress: ProgressCallback, threshold: float, min_area: int
-) -> LayerData:
+) -> Outcome:
     """Make the blur mask of a field as a job."""
     progress(0, 0, "Reading the field …")
-    return mask_layer_data(field, threshold=threshold, min_area=min_area)
+    layer = mask_layer_data(field, threshold=threshold, min_area=min_area)
+    return Outcome([layer], blurry_share(layer[0]))
 
 
-def _device_name(device: str) -> str:
+def blurry_share(mask: NDArray[Any]) -> str:
+    """Say how much of an image a mask marks."""
+    return f"{np.mean(mask > 0):.0%} of the image is blurry."
+
+
+def _loaded_device(device: str, progress: ProgressCallback) -> str:
+    """Return the device that will be used; asking for it loads PyTorch, which takes a while."""
     from blurfield.compute import choose_device
 
+    progress(0, 0, "Loading …")
     return str(choose_device(device))
-
-
-def _blur_words(field: KernelField) -> str:
-    from blurfield import blur_extent
-
-    extent = as_array(blur_extent(field))
-    return f"Blur: median {np.median(extent):.0f} px, at most {extent.max():.0f} px."
 
 
 __all__ = [
     "Outcome",
     "as_field",
+    "blurry_share",
     "deblur_layer",
     "deblur_source",
     "deblurred_layer_data",

@@ -65,7 +65,7 @@ def test_show_the_layers_again(viewer, photograph, quick, done):
 def test_what_is_missing_is_explained(viewer, notes, name):
     command = getattr(_commands, name)
     assert command(viewer) is None
-    viewer.add_points(np.zeros((1, 2)), name="dots")
+    viewer.add_points(np.zeros((1, 3)), name="dots")
     assert command(viewer) is None
     first, second = (note.message for note in notes)
     assert first == "Select one layer first"

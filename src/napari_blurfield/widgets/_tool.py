@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,36 +22,25 @@ from qtpy.QtWidgets import (
 )
 
 from napari_blurfield._jobs import Job, explain
-from napari_blurfield._lifetime import Connections, behind_proxy, when_destroyed
-from napari_blurfield._source import displayed_frame, frame_words
-
-from ._choices import Choice
+from napari_blurfield._lifetime import behind_proxy, when_destroyed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from napari.components import ViewerModel
 
+    from napari_blurfield.functions import Outcome
     from napari_blurfield.layers import LayerData
-
-    from ._choices import ImageChoice
 
 #: Width of the dock at first, in pixels.
 _WIDTH = 300
-
-#: How an image may be encoded, for people.
-GAMMAS = (
-    ("automatic", "auto"),
-    ("linear light", 1.0),
-    ("display, γ 2.2", 2.2),
-)
 
 
 class ToolWidget(QWidget):
     """A form with one action that runs as a job.
 
     Subclasses add rows with `add_row`, connect `run_button` to a method that calls `start` within
-    `explaining`, and say in `finish` what becomes of the result.
+    `explaining`.
 
     Parameters
     ----------
@@ -114,11 +102,6 @@ class ToolWidget(QWidget):
 
     # ------------------------------------------------------------- for subclasses
 
-    def finish(self, result: Any) -> str:
-        """Do what is left to do in the main thread; return what to say about it."""
-        added = self.add_layers(result)
-        return f"Added {len(added)} layers."
-
     def add_row(self, label: str, widget: QWidget, tooltip: str) -> None:
         """Add a labelled control to the form."""
         describe(widget, label, tooltip)
@@ -136,22 +119,10 @@ class ToolWidget(QWidget):
         """Remember the layer that the job works on, to notice if it goes away."""
         self._source = None if layer is None else weakref.ref(layer)
 
-    def add_layers(self, layers: Sequence[LayerData]) -> list[Layer]:
-        """Add layers on top, never in place of others, and select the source layer again."""
-        made = [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]
-        for layer in made:
-            self.viewer.add_layer(layer)
-        source = self._source() if self._source is not None else None
-        if source is not None and source in self.viewer.layers:
-            self.viewer.layers.selection.active = source
-        elif self._source is not None:
-            show_info("The source layer is gone; the result lies where it was.")
-        return made
-
     # -------------------------------------------------------------------- running
 
     def start(self, function: Callable[..., Any], description: str) -> None:
-        """Run ``function(progress=callback)`` as a job; `finish` gets its result."""
+        """Run ``function(progress=callback)`` as a job, and add the layers of its `Outcome`."""
         if self.job is not None:
             raise ValueError("this is running already; cancel it first")
         self.job = Job(function, description)
@@ -206,68 +177,26 @@ class ToolWidget(QWidget):
         self.progress_bar.setValue(done)
         self.status.setText(message)
 
-    def _on_succeeded(self, result: object) -> None:
-        self._settle("")
-        self.status.setText(self.finish(result))
+    def _on_succeeded(self, outcome: Outcome) -> None:
+        self._settle(outcome.summary)
+        self._add_layers(outcome.layers)
+
+    def _add_layers(self, layers: Sequence[LayerData]) -> None:
+        """Add layers on top, never in place of others, and select the source layer again."""
+        made = [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]
+        for layer in made:
+            self.viewer.add_layer(layer)
+        source = self._source() if self._source is not None else None
+        if source is not None and source in self.viewer.layers:
+            self.viewer.layers.selection.active = source
+        elif self._source is not None:
+            show_info("The source layer is gone; the result lies where it was.")
 
     def _on_failed(self, error: Exception) -> None:
         self._settle(explain(error))
 
     def _on_cancelled(self) -> None:
         self._settle("Cancelled; nothing was changed.")
-
-
-class ImageNote(QLabel):
-    """Says what of an image layer is going to be used."""
-
-    def __init__(self, viewer: ViewerModel, image: ImageChoice) -> None:
-        super().__init__()
-        self.setWordWrap(True)
-        self._viewer = viewer
-        self._image = image
-        self._connections = Connections(self)
-        self._connections.add(viewer.dims.events.current_step, self._refresh)
-        image.changed.connect(self._refresh)
-        self._refresh()
-
-    def _refresh(self, *_: object) -> None:
-        layer = self._image.value
-        if layer is None:
-            self.setText("No image in the viewer.")
-            return
-        try:
-            frame = displayed_frame(layer, self._viewer.dims)
-        except ValueError as error:
-            self.setText(explain(error))
-            return
-        shape = (layer.data[0] if layer.multiscale else layer.data).shape[len(frame) :]
-        words = f"{shape[0]} × {shape[1]} px, {'colour' if layer.rgb else 'grey'}"
-        self.setText(
-            f"{frame_words(layer.axis_labels, frame)} of a stack, {words}" if frame else words
-        )
-
-
-class DeviceChoice(Choice):
-    """The devices to compute on; until PyTorch has been loaded, only the sure ones."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refresh()
-
-    def refresh(self) -> None:
-        """List what this machine has, without loading PyTorch for it."""
-        devices = [("automatic", "auto"), ("CPU", "cpu")]
-        if "torch" in sys.modules:
-            from torch import backends, cuda
-
-            if cuda.is_available():
-                devices += [
-                    (cuda.get_device_name(i), f"cuda:{i}") for i in range(cuda.device_count())
-                ]
-            if backends.mps.is_available():
-                devices.append(("Apple GPU", "mps"))
-        if [value for _, value in devices] != self.values:
-            self.fill(devices)
 
 
 def describe(widget: QWidget, name: str, tooltip: str) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QPushButton
 from superqt import QLabeledDoubleSlider
 
-from napari_blurfield._source import Source, displayed_frame
 from napari_blurfield.functions import deblur_source
 from napari_blurfield.layers import source_name
 
-from ._choices import Choice, FieldChoice, ImageChoice
-from ._tool import GAMMAS, DeviceChoice, ImageNote, ToolWidget
+from ._choices import Choice, FieldChoice
+from ._image_tool import ImageToolWidget
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -27,7 +26,7 @@ METHODS = (("automatic", "auto"), ("Richardson-Lucy", "richardson-lucy"))
 ESTIMATE = "estimate"
 
 
-class DeblurWidget(ToolWidget):
+class DeblurWidget(ImageToolWidget):
     """Deblur an image with the field of its blur.
 
     Parameters
@@ -40,10 +39,6 @@ class DeblurWidget(ToolWidget):
         super().__init__(
             napari_viewer, "Deblur", "Undo the blur that the field describes, in a new layer."
         )
-        self.image = ImageChoice(self.viewer)
-        self.add_row("Image", self.image, "The blurry image; of a stack, the frame now shown.")
-        self.image_note = ImageNote(self.viewer, self.image)
-        self.add_wide_row(self.image_note, "Image size", "What will be deblurred.")
         self.field = FieldChoice(self.viewer, ("estimate it first", ESTIMATE), self.image)
         self.add_row(
             "Blur field",
@@ -69,16 +64,7 @@ class DeblurWidget(ToolWidget):
             "How strongly noise is smoothed, 1 is the usual amount: less keeps more detail and "
             "more noise, more gives a calmer picture.",
         )
-        self.gamma = Choice(GAMMAS)
-        self.add_row(
-            "Encoding",
-            self.gamma,
-            "How pixel values stand for light: linear in camera raw files and most microscopes, "
-            "encoded for display in photographs. Automatic: display for 8-bit images, linear for "
-            "all others.",
-        )
-        self.device = DeviceChoice()
-        self.add_row("Device", self.device, "Where to compute. Automatic: a GPU if there is one.")
+        self.add_computing_rows()
         self.run_button.clicked.connect(self.run)
 
     def open_field(self, path: str | Path) -> None:
@@ -96,10 +82,7 @@ class DeblurWidget(ToolWidget):
     def run(self) -> None:
         """Start the deconvolution, as the button does."""
         with self.explaining():
-            layer = self.image.value
-            if layer is None:
-                raise ValueError("open an image first: there is none in the viewer")
-            source = Source.from_layer(layer, displayed_frame(layer, self.viewer.dims))
+            source = self.take()
             field = None if self.field.value == ESTIMATE else self.field.value
             if field is not None and field.shape != source.shape:
                 raise ValueError(
@@ -107,7 +90,6 @@ class DeblurWidget(ToolWidget):
                     f"pixels, but {source.name!r} has {_size(source.shape)}; choose the field that "
                     "was estimated from this image"
                 )
-            self.capture(layer)
             self.start(
                 partial(
                     deblur_source,
@@ -120,12 +102,6 @@ class DeblurWidget(ToolWidget):
                 ),
                 f"Deblurring {source.name}",
             )
-
-    def finish(self, result: Any) -> str:
-        """Add the deblurred image, and the field's layers if it was estimated on the way."""
-        self.add_layers(result.layers)
-        self.device.refresh()
-        return f"Deblurred in {result.seconds:.1f} s on {result.device}. {result.summary}"
 
 
 def _size(shape: tuple[int, int]) -> str:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QSpinBox
 
-from napari_blurfield._source import Source, displayed_frame
 from napari_blurfield.functions import estimate_source
 
-from ._choices import Choice, ImageChoice
-from ._tool import GAMMAS, DeviceChoice, ImageNote, ToolWidget
+from ._choices import Choice
+from ._image_tool import ImageToolWidget
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -23,7 +22,7 @@ MODELS = (("automatic", "auto"), ("windows (no training)", "windowed"))
 _AUTOMATIC = 5
 
 
-class EstimateWidget(ToolWidget):
+class EstimateWidget(ImageToolWidget):
     """Estimate the blur field of an image, and show it as layers.
 
     Parameters
@@ -38,10 +37,6 @@ class EstimateWidget(ToolWidget):
             "Estimate blur field",
             "Find out how each part of the image was blurred, and add layers that show it.",
         )
-        self.image = ImageChoice(self.viewer)
-        self.add_row("Image", self.image, "The blurry image; of a stack, the frame now shown.")
-        self.image_note = ImageNote(self.viewer, self.image)
-        self.add_wide_row(self.image_note, "Image size", "What will be estimated.")
         self.model = Choice(MODELS)
         self.add_row("Model", self.model, "How the blur is estimated.")
         self.largest = QSpinBox()
@@ -55,16 +50,7 @@ class EstimateWidget(ToolWidget):
             "How far the longest motion reaches, in pixels: no shorter than the longest streak "
             "in the image, and not much longer, which takes more time.",
         )
-        self.gamma = Choice(GAMMAS)
-        self.add_row(
-            "Encoding",
-            self.gamma,
-            "How pixel values stand for light: linear in camera raw files and most microscopes, "
-            "encoded for display in photographs. Automatic: display for 8-bit images, linear for "
-            "all others.",
-        )
-        self.device = DeviceChoice()
-        self.add_row("Device", self.device, "Where to compute. Automatic: a GPU if there is one.")
+        self.add_computing_rows()
         self.kernels = QCheckBox("Add kernel weights")
         self.kernels.setChecked(True)
         self.add_wide_row(
@@ -78,11 +64,7 @@ class EstimateWidget(ToolWidget):
     def run(self) -> None:
         """Start the estimation, as the button does."""
         with self.explaining():
-            layer = self.image.value
-            if layer is None:
-                raise ValueError("open an image first: there is none in the viewer")
-            source = Source.from_layer(layer, displayed_frame(layer, self.viewer.dims))
-            self.capture(layer)
+            source = self.take()
             self.start(
                 partial(
                     estimate_source,
@@ -99,12 +81,3 @@ class EstimateWidget(ToolWidget):
     def _model_options(self) -> dict[str, Any]:
         size = self.largest.value()
         return {} if size == _AUTOMATIC else {"kernel_size": size | 1}  # kernels have a middle
-
-    def finish(self, result: Any) -> str:
-        """Add the layers."""
-        self.add_layers(result.layers)
-        self.device.refresh()
-        return (
-            f"Estimated in {result.seconds:.1f} s on {result.device}. {result.summary} "
-            "Hidden layers show the kernels and where the image is blurry."
-        )

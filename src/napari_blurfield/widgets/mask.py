@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel, QSpinBox
 from superqt import QLabeledDoubleSlider
 
-from napari_blurfield.functions import mask_source
+from napari_blurfield.functions import blurry_share, mask_source
 from napari_blurfield.layers import FACTS, find_field, mask_data, role_of
 
 from ._choices import FieldChoice
@@ -91,11 +91,6 @@ class MaskWidget(ToolWidget):
             self.capture(None)
             self.start(partial(mask_source, field, **self._settings()), "Making the blur mask")
 
-    def finish(self, result: Any) -> str:
-        """Add the mask."""
-        (layer,) = self.add_layers([result])
-        return _share(layer)
-
     def update_mask(self) -> None:
         """Let the field's newest mask follow the controls; a selected one goes first."""
         layer = self._linked()
@@ -106,7 +101,7 @@ class MaskWidget(ToolWidget):
         layer.visible = True
         layer.metadata[FACTS] = {**layer.metadata[FACTS], **self._settings()}
         self.threshold.setTracking(time.monotonic() - started < _SLOW)
-        self.status.setText(_share(layer))
+        self.status.setText(blurry_share(np.asarray(layer.data)))
 
     def _settings(self) -> dict[str, Any]:
         return {"threshold": self.threshold.value(), "min_area": self.min_area.value()}
@@ -131,7 +126,3 @@ class MaskWidget(ToolWidget):
     def _explain_threshold(self) -> None:
         pixels = self.threshold.value() ** -2
         self.meaning.setText(f"Blur like a straight motion of more than {pixels:.0f} px")
-
-
-def _share(layer: Layer) -> str:
-    return f"{np.mean(np.asarray(layer.data) > 0):.0%} of the image is blurry."

@@ -1,0 +1,129 @@
+"""What the widgets that work on an image share: which image, how encoded, on which device."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QLabel
+
+from napari_blurfield._jobs import explain
+from napari_blurfield._lifetime import Connections
+from napari_blurfield._source import Source, displayed_frame, frame_words
+
+from ._choices import Choice, ImageChoice
+from ._tool import ToolWidget
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_blurfield.functions import Outcome
+
+#: How an image may be encoded, for people.
+GAMMAS = (
+    ("automatic", "auto"),
+    ("linear light", 1.0),
+    ("display, γ 2.2", 2.2),
+)
+
+
+class ImageToolWidget(ToolWidget):
+    """A `ToolWidget` for an image, which is chosen in its first row.
+
+    Parameters
+    ----------
+    napari_viewer, action, tooltip
+        As for `ToolWidget`.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel, action: str, tooltip: str) -> None:
+        super().__init__(napari_viewer, action, tooltip)
+        self.image = ImageChoice(self.viewer)
+        self.add_row("Image", self.image, "The blurry image; of a stack, the frame now shown.")
+        self.image_note = ImageNote(self.viewer, self.image)
+        self.add_wide_row(self.image_note, "Image size", "What is going to be used.")
+        self.gamma = Choice(GAMMAS)
+        self.device = DeviceChoice()
+
+    def add_computing_rows(self) -> None:
+        """Add the rows about encoding and device, after those of the subclass."""
+        self.add_row(
+            "Encoding",
+            self.gamma,
+            "How pixel values stand for light: linear in camera raw files and most microscopes, "
+            "encoded for display in photographs. Automatic: display for 8-bit images, linear for "
+            "all others.",
+        )
+        self.add_row("Device", self.device, "Where to compute. Automatic: a GPU if there is one.")
+
+    def take(self) -> Source:
+        """Return the chosen image, as the viewer shows it now.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        layer = self.image.value
+        if layer is None:
+            raise ValueError("open an image first: there is none in the viewer")
+        source = Source.shown(layer, self.viewer.dims)
+        self.capture(layer)
+        return source
+
+    def _on_succeeded(self, outcome: Outcome) -> None:
+        super()._on_succeeded(outcome)
+        self.device.refresh()
+
+
+class ImageNote(QLabel):
+    """Says what of an image layer is going to be used."""
+
+    def __init__(self, viewer: ViewerModel, image: ImageChoice) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self._viewer = viewer
+        self._image = image
+        self._connections = Connections(self)
+        self._connections.add(viewer.dims.events.current_step, self._refresh)
+        image.changed.connect(self._refresh)
+        self._refresh()
+
+    def _refresh(self, *_: object) -> None:
+        layer = self._image.value
+        if layer is None:
+            self.setText("No image in the viewer.")
+            return
+        try:
+            frame = displayed_frame(layer, self._viewer.dims)
+        except ValueError as error:
+            self.setText(explain(error))
+            return
+        shape = (layer.data[0] if layer.multiscale else layer.data).shape[len(frame) :]
+        words = f"{shape[0]} × {shape[1]} px, {'colour' if layer.rgb else 'grey'}"
+        self.setText(
+            f"{frame_words(layer.axis_labels, frame)} of a stack, {words}" if frame else words
+        )
+
+
+class DeviceChoice(Choice):
+    """The devices to compute on; until PyTorch has been loaded, only the sure ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """List what this machine has, without loading PyTorch for it."""
+        devices = [("automatic", "auto"), ("CPU", "cpu")]
+        if "torch" in sys.modules:
+            from torch import backends, cuda
+
+            if cuda.is_available():
+                devices += [
+                    (cuda.get_device_name(i), f"cuda:{i}") for i in range(cuda.device_count())
+                ]
+            if backends.mps.is_available():
+                devices.append(("Apple GPU", "mps"))
+        if [value for _, value in devices] != self.values:
+            self.fill(devices)
