@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Width of the dock at first, in pixels.
 _WIDTH = 300
+#: Pixels that a dock above or below leaves to the widget.
+_LEAST_HEIGHT = 220
 
 
 class ToolWidget(QWidget):
@@ -84,13 +86,14 @@ class ToolWidget(QWidget):
         column.addWidget(self.progress_bar)
         column.addWidget(self.status)
         column.addStretch(1)
-        inner = QWidget()
-        inner.setLayout(column)
+        self._inner = QWidget()
+        self._inner.setLayout(column)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
+        scroll.setWidget(self._inner)
+        scroll.setMinimumHeight(_LEAST_HEIGHT)
         layout = QVBoxLayout()
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
@@ -151,8 +154,8 @@ class ToolWidget(QWidget):
             show_error(text)
 
     def sizeHint(self) -> QSize:
-        """Return a size at which labels and controls fit side by side."""
-        return super().sizeHint().expandedTo(QSize(_WIDTH, 0))
+        """Return a size at which labels and controls fit side by side and nothing scrolls."""
+        return self._inner.sizeHint().expandedTo(QSize(_WIDTH, 0))
 
     def event(self, event: QEvent | None) -> bool:
         """Stop when napari removes the dock; the widget itself may live on a while."""
