@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from blurfield.compute import choose_device
 from blurfield.images import LinearImage, decode, encode
 
-from .published import VARIANTS, published_richardson_lucy
+from .published import VARIANTS as PUBLISHED_VARIANTS
+from .published import published_richardson_lucy
 from .richardson_lucy import richardson_lucy
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     from blurfield.compute import ProgressCallback
     from blurfield.field import KernelField
 
-__all__ = ["METHODS", "deblur"]
+__all__ = ["METHODS", "VARIANTS", "deblur"]
 
 #: Methods that can be used now.
 METHODS = ("richardson-lucy",)
 
 _DEFAULT_METHOD = "richardson-lucy"
-#: The Richardson-Lucy variant with the true adjoint.
-OUR_VARIANT = "adjoint"
+#: Variants of Richardson-Lucy: ours, with the true adjoint, and the published ones.
+VARIANTS = ("adjoint", *PUBLISHED_VARIANTS)
 
 
 def deblur(
@@ -131,7 +132,7 @@ def deblur(
         return result
     return result, {
         "method": method,
-        "variant": options.get("variant", OUR_VARIANT),
+        "variant": options.get("variant", VARIANTS[0]),
         "gamma": source.gamma,
         "device": str(chosen),
         "options": own,
@@ -163,16 +164,13 @@ def _published(planes: Tensor, field: KernelField, **options: Any) -> tuple[Tens
 
 def _solver(method: str, options: dict[str, Any]) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
     """Return the function that a method and its options select, once the options are checked."""
-    variant = options.get("variant", OUR_VARIANT)
+    variant = options.get("variant", VARIANTS[0])
     solver: Callable[..., tuple[Tensor, dict[str, Any]]] = richardson_lucy
     documented: Callable[..., Any] = richardson_lucy
-    if variant in VARIANTS:
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r} of {method!r}; known: {', '.join(VARIANTS)}")
+    if variant in PUBLISHED_VARIANTS:
         solver, documented = partial(_published, variant=variant), published_richardson_lucy
-    elif variant != OUR_VARIANT:
-        raise ValueError(
-            f"unknown variant {variant!r} of {method!r}; known: "
-            f"{', '.join((OUR_VARIANT, *VARIANTS))}"
-        )
     parameters = inspect.signature(documented).parameters.values()
     known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"gamma", "progress"}
     unknown = sorted(set(options) - known - {"variant"})

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PoissonLikelihood"]
 
+#: Up to this brightness R(s) = s and R′(s) = 1 within 1e-6.
+_LINEAR_UP_TO = 0.7
+
 
 class PoissonLikelihood:
     """Shifted Poisson likelihood of a sensor that saturates.
@@ -44,7 +47,7 @@ class PoissonLikelihood:
     def divergence(self, seen: Tensor) -> float:
         """D(v + β, R(s) + β) for a shifted blurred estimate `seen` = s + β, in units of white."""
         return sum(
-            total(torch.xlogy(v, v / model).sub_(v).add_(model))
+            total(torch.div(v, model).log_().mul_(v).sub_(v).add_(model))
             for v, model in zip(self._target, map(self._saturated, seen), strict=True)
         )
 
@@ -57,8 +60,19 @@ class PoissonLikelihood:
         excess = torch.empty_like(self._target)
         for out, v, s in zip(excess, self._target, seen, strict=True):
             torch.div(v, self._saturated(s), out=out)
-            out.sub_(1).mul_(saturate_derivative(s - self._shift))
+            out.sub_(1)
+            bright = _bright(s, self._shift)
+            out[bright] *= saturate_derivative(s[bright] - self._shift)
         return excess
 
     def _saturated(self, seen: Tensor) -> Tensor:
-        return saturate(seen - self._shift).add_(self._shift)
+        """R(s) + β of one plane."""
+        model = seen.clamp_min(self._shift)
+        bright = _bright(seen, self._shift)
+        model[bright] = saturate(seen[bright] - self._shift) + self._shift
+        return model
+
+
+def _bright(seen: Tensor, shift: float) -> tuple[Tensor, ...]:
+    """Pixels where R is not linear; most images have few of them."""
+    return torch.nonzero(seen > shift + _LINEAR_UP_TO, as_tuple=True)

@@ -180,9 +180,7 @@ def _minimise(
             step.clamp_(min=minimum)
         del metric
         step_seen = operator.forward(step)
-        step_energy = likelihood.divergence(step_seen)
-        if variation is not None:
-            step_energy += variation(step)
+        step_energy = likelihood.divergence(step_seen) + (variation(step) if variation else 0.0)
         reporter.advance()
         if step_energy > energy and momentum > 1:  # too fast: go on slowly from the last image
             momentum = 1.0

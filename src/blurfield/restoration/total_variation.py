@@ -81,8 +81,7 @@ class TotalVariation:
             A new tensor.
         """
         # ‖∇‖² ≤ 8, and differences of a pixel reach its neighbours.
-        largest = metric.amax(0, keepdim=True)[None]
-        step = 0.125 / torch.nn.functional.max_pool2d(largest, 3, stride=1, padding=1)[0]
+        step = 0.125 / _largest_around(metric.amax(0, keepdim=True))
         x = self._primal(z, metric, minimum)
         for _ in range(steps):
             self._ascend(x, step)
@@ -115,3 +114,14 @@ class TotalVariation:
             plane[:, 1:].sub_(across[:, :-1])
             plane.mul_(scale).add_(point).clamp_(min=minimum)
         return x
+
+
+def _largest_around(plane: Tensor) -> Tensor:
+    """Maximum over the 3×3 pixels around each one; several times faster than max pooling."""
+    rows = plane.clone()
+    torch.maximum(rows[:, 1:], plane[:, :-1], out=rows[:, 1:])
+    torch.maximum(rows[:, :-1], plane[:, 1:], out=rows[:, :-1])
+    both = rows.clone()
+    torch.maximum(both[..., 1:], rows[..., :-1], out=both[..., 1:])
+    torch.maximum(both[..., :-1], rows[..., 1:], out=both[..., :-1])
+    return both
