@@ -18,6 +18,7 @@ from .kernels import (
     resize,
     salient_edges,
     solve,
+    weighted_mean,
 )
 from .latent import sharpen
 from .spectral import gradient, laplacian_spectrum, pad_periodic
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+    from blurfield.compute import Reporter
 
 #: Each scale is smaller than the next finer one by this factor.
 _RATIO = math.sqrt(2)
@@ -75,14 +78,18 @@ class BlindSettings:
     verdict : float
         Scale, relative to the image, at which the less likely hypotheses are dropped.
     survivors : int
-        How many of them go on to the full resolution.
+        How many go on to the full resolution. The last of them is the mean of all.
+    tolerance : float
+        Weights of means fall with the `SpectralEvidence` by 1/e for each so much.
     """
 
     hypotheses: tuple[Hypothesis, ...] = (
         Hypothesis(1.0, 6e-3, 0.05),
         Hypothesis(1.0, 6e-3, 0.2),
-        Hypothesis(1.0, 4e-3, 0.1),
+        Hypothesis(1.0, 8e-3, 0.1),
+        Hypothesis(1.0, 4e-3, 0.2),
         Hypothesis(0.7, 6e-3, 0.1),
+        Hypothesis(0.7, 6e-3, 0.2),
     )
     iterations: int = 5
     decay: float = 1.1
@@ -91,22 +98,24 @@ class BlindSettings:
     threshold: float = 0.02
     edges: float = 0.25
     verdict: float = 0.51
-    survivors: int = 2
+    survivors: int = 3
+    tolerance: float = 0.1
 
 
 def estimate_kernels(
     images: Tensor,
     size: int,
     settings: BlindSettings,
-    poll: Callable[[], None],
-) -> tuple[Tensor, Tensor]:
+    reporter: Reporter,
+    guesses: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Estimate the blur kernel of each image, taken to be the same all over that image.
 
     Alternates, from coarse to fine, between a latent image with sparse gradients and the kernel
     that turns its salient edges into those of the blurry image (Xu, Zheng, Jia 2013; Pan et al.,
     "Deblurring text images via L0-regularized intensity and gradient prior", CVPR 2014, Alg. 2;
     Cho & Lee 2009). Several starts are followed to a middle scale, and the likeliest by
-    `SpectralEvidence` go on.
+    `SpectralEvidence`, and the mean of all, go on.
 
     Parameters
     ----------
@@ -116,14 +125,18 @@ def estimate_kernels(
         Side K of the kernels, odd.
     settings : BlindSettings
         Constants.
-    poll : callable
-        Called between steps of some 10 ms; may raise to stop.
+    reporter : Reporter
+        Is told of each of the `alternations`, and polled between steps of some 10 ms.
+    guesses : Tensor, optional
+        Kernels (N, P, K, K) that compete with those found at the middle scale.
 
     Returns
     -------
+    mean : Tensor
+        Point-spread functions (convolution kernels), (N, K, K), non-negative, with sum 1 and the
+        centre of mass in the middle: `weighted_mean` of the following.
     kernels : Tensor
-        Point-spread functions (convolution kernels), (N, M, K, K), best first, M the number of
-        survivors. Non-negative, sum 1, centre of mass in the middle.
+        What each of the M survivors came to, (N, M, K, K).
     scores : Tensor
         Their `SpectralEvidence`, (N, M); less is better.
     """
@@ -133,14 +146,17 @@ def estimate_kernels(
         level = _Level(images, scale, side)
         tracks.kernels = resize(tracks.kernels, side)
         for _ in range(settings.iterations):
-            tracks.kernels = level.improve(tracks, settings, poll)
+            tracks.kernels = level.improve(tracks, settings, reporter.poll)
+            reporter.advance()
             tracks.strength = tracks.strength / settings.decay
             tracks.strength = tracks.strength.clamp_min(settings.least_strength)
         tracks.kernels = centre(tracks.kernels)
         if settings.verdict / _RATIO < scale <= settings.verdict:
-            tracks.select(SpectralEvidence(level.images), settings.survivors)
-    scores = tracks.select(SpectralEvidence(images), settings.survivors)
-    return tracks.kernels, scores
+            if guesses is not None:
+                tracks.join(resize(guesses, side), settings.hypotheses[0])
+            tracks.select(SpectralEvidence(level.images), settings)
+    scores = SpectralEvidence(images)(tracks.kernels)
+    return weighted_mean(tracks.kernels, scores, settings.tolerance), tracks.kernels, scores
 
 
 @dataclass
@@ -164,15 +180,34 @@ class _Tracks:
         )
         return cls(kernels, strength, extent, isolation)
 
-    def select(self, evidence: SpectralEvidence, count: int) -> Tensor:
-        """Keep at most `count` for each image, the likeliest first; return their scores."""
-        scores, best = evidence(self.kernels).sort(dim=1)
-        best = best[:, :count]
+    def join(self, kernels: Tensor, hypothesis: Hypothesis) -> None:
+        """Follow further kernels (N, P, K, K) from here on."""
+        shape = kernels.shape[:2]
+        self.kernels = torch.cat([self.kernels, kernels], dim=1)
+        # They are as far as the others.
+        strength = self.strength[:, :1].expand(shape)
+        extent = torch.full_like(strength, hypothesis.extent)
+        isolation = torch.full_like(strength, hypothesis.isolation)
+        self.strength = torch.cat([self.strength, strength], dim=1)
+        self.extent = torch.cat([self.extent, extent], dim=1)
+        self.isolation = torch.cat([self.isolation, isolation], dim=1)
+
+    def select(self, evidence: SpectralEvidence, settings: BlindSettings) -> None:
+        """Keep the likeliest of each image, and the mean of all in the place of the last one."""
+        scores = evidence(self.kernels)
+        mean = weighted_mean(self.kernels, scores, settings.tolerance)
+        best = scores.argsort(dim=1)[:, : settings.survivors]
         self.kernels = self.kernels.take_along_dim(best[..., None, None], dim=1)
+        self.kernels[:, -1] = mean
         self.strength = self.strength.take_along_dim(best, dim=1)
-        self.extent = self.extent.take_along_dim(best, dim=1)
+        self.extent = self.extent.take_along_dim(best, dim=1).clone()
+        self.extent[:, -1] = 1
         self.isolation = self.isolation.take_along_dim(best, dim=1)
-        return scores[:, :count]
+
+
+def alternations(size: int, settings: BlindSettings) -> int:
+    """Number of steps that `estimate_kernels` reports."""
+    return len(_scales(size)) * settings.iterations
 
 
 def _scales(size: int) -> list[float]:
@@ -229,5 +264,7 @@ class _Level:
         auto, cross = normal_equations(edges, self._gradient, self._side)
         support = narrow_support(self._side, tracks.extent, kernels)
         return prune(
-            solve(auto, cross, kernels, settings.ridge, support), settings.threshold, tracks.isolation
+            solve(auto, cross, kernels, settings.ridge, support),
+            settings.threshold,
+            tracks.isolation,
         )

@@ -49,13 +49,14 @@ class SpectralEvidence:
         corner = power[:, frequency > 0.4]
         floor = corner.quantile(0.3, dim=-1) / 0.357  # that quantile of the unit exponential
         self._noise = floor.clamp_min(_LEAST_NOISE**2)[:, None, None]
-        self._used = torch.nonzero((frequency > _LOWEST) & (frequency < _HIGHEST), as_tuple=True)
-        self._power = power[:, *self._used][:, None]
-        self._prior = laplacian_spectrum(self._shape, images)[self._used] ** -_EXPONENT
+        used = (frequency > _LOWEST) & (frequency < _HIGHEST)
+        self._rows, self._columns = used.nonzero().unbind(1)
+        self._power = power[:, self._rows, self._columns][:, None]
+        self._prior = laplacian_spectrum(self._shape, images)[used] ** -_EXPONENT
 
     def __call__(self, kernels: Tensor) -> Tensor:
         """Negative log-likelihood per frequency of kernels (N, M, K, K), shape (N, M)."""
-        transfer = transfer_function(kernels, self._shape)[..., *self._used]
+        transfer = transfer_function(kernels, self._shape)[..., self._rows, self._columns]
         signal = (transfer.real.square() + transfer.imag.square()) * self._prior
         noise = self._noise
         scale = (self._power - noise).clamp_min(0).mean(-1, keepdim=True) / signal.mean(
@@ -67,4 +68,5 @@ class SpectralEvidence:
             scale = (weight * (self._power - noise) / signal.clamp_min(1e-20)).sum(-1, keepdim=True)
             scale = (scale / weight.sum(-1, keepdim=True)).clamp_min(1e-8)
         mean = scale * signal + noise
-        return (mean.log() + self._power / mean).mean(-1)
+        score: Tensor = (mean.log() + self._power / mean).mean(-1)
+        return score

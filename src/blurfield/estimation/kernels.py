@@ -104,7 +104,8 @@ def solve(auto: Tensor, cross: Tensor, start: Tensor, ridge: float, support: Ten
     def product(kernels: Tensor) -> Tensor:
         both = spectrum * torch.fft.rfft2(kernels, s=(length, length))
         inside = slice(size - 1, 2 * size - 1)
-        return torch.fft.irfft2(both, s=(length, length))[..., inside, inside]
+        result: Tensor = torch.fft.irfft2(both, s=(length, length))[..., inside, inside]
+        return result
 
     vector = torch.ones_like(cross)
     largest = vector.new_ones(())
@@ -186,11 +187,49 @@ def centre(kernels: Tensor) -> Tensor:
     return shift(kernels, -centroid(kernels))
 
 
+def align(kernels: Tensor, reference: Tensor) -> Tensor:
+    """Shift kernels (..., K, K) by whole pixels to where they correlate best with a reference."""
+    size = kernels.shape[-1]
+    length = next_fast_len(2 * size - 1, real=True)
+    spectra = (torch.fft.rfft2(k, s=(length, length)) for k in (kernels, reference))
+    moved, fixed = spectra
+    match = torch.fft.irfft2(moved.conj() * fixed, s=(length, length)).flatten(-2)
+    best = match.argmax(-1)
+    offsets = torch.stack([best // length, best % length], dim=-1)
+    return shift(kernels, torch.where(offsets > length // 2, offsets - length, offsets))
+
+
+def weighted_mean(kernels: Tensor, scores: Tensor, tolerance: float) -> Tensor:
+    """Mean of aligned kernels, the better weighing more.
+
+    Independent estimates have the trace of the blur in common, but not its errors.
+
+    Parameters
+    ----------
+    kernels : Tensor
+        (N, M, K, K).
+    scores : Tensor
+        Their `SpectralEvidence`, (N, M); less is better.
+    tolerance : float
+        Weights are exp(−score/tolerance).
+
+    Returns
+    -------
+    Tensor
+        (N, K, K), with sum 1 and the centre of mass in the middle.
+    """
+    best = scores.argmin(dim=1)[:, None, None, None]
+    aligned = align(kernels, kernels.take_along_dim(best, dim=1))
+    weights = torch.softmax(-scores / tolerance, dim=1)
+    return centre((aligned * weights[..., None, None]).sum(1))
+
+
 def resize(kernels: Tensor, size: int) -> Tensor:
-    """Kernels of the next finer scale: (..., size, size), with sum 1."""
+    """Kernels at another scale: (..., size, size), with sum 1."""
     flat = kernels.reshape(-1, 1, *kernels.shape[-2:])
-    finer = functional.interpolate(flat, size=(size, size), mode="bicubic", align_corners=False)
-    finer = finer.clamp_min(0)
+    finer = functional.interpolate(
+        flat, size=(size, size), mode="bicubic", align_corners=False, antialias=True
+    ).clamp_min(0)
     finer = finer / finer.sum((-2, -1), keepdim=True)
     return finer.reshape(*kernels.shape[:-2], size, size)
 

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-#: Weight of the coupling at which the splitting counts as solved.
-FIRST_COUPLING=2.0
-LAST_COUPLING = 1e5
-GROWTH=2.0
+#: The coupling starts at this multiple of λ, grows by this factor, and the splitting counts as
+#: solved when it has reached this. Larger steps cost accuracy of the kernels.
+_FIRST_COUPLING, _GROWTH, _LAST_COUPLING = 2.0, 2.0, 1e5
 
 
 def sharpen(
@@ -54,8 +53,8 @@ def sharpen(
     transfer = transfer_function(kernels, shape)
     power = transfer.real.square() + transfer.imag.square()
     matched = torch.view_as_real(transfer.conj() * spectrum)
-    coupling = FIRST_COUPLING * strength
-    steps = math.ceil(math.log(LAST_COUPLING / float(coupling.min()), GROWTH))
+    coupling = _FIRST_COUPLING * strength
+    steps = math.ceil(math.log(_LAST_COUPLING / float(coupling.min()), _GROWTH))
     latent = blurry
     for _ in range(steps):
         poll()
@@ -65,7 +64,7 @@ def sharpen(
         solution.mul_(coupling[..., None]).add_(matched)
         solution.div_(torch.addcmul(power, laplacian, coupling)[..., None])
         latent = torch.fft.irfft2(torch.view_as_complex(solution), s=shape)
-        coupling = GROWTH * coupling
+        coupling = _GROWTH * coupling
     return latent
 
 

@@ -52,7 +52,8 @@ def transfer_function(kernels: Tensor, shape: tuple[int, int]) -> Tensor:
     half = kernels.shape[-1] // 2
     padded = kernels.new_zeros((*kernels.shape[:-2], *shape))
     padded[..., : kernels.shape[-2], : kernels.shape[-1]] = kernels
-    return torch.fft.rfft2(padded.roll((-half, -half), (-2, -1)))
+    spectrum: Tensor = torch.fft.rfft2(padded.roll((-half, -half), (-2, -1)))
+    return spectrum
 
 
 def gradient(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,28 +2,191 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from blurfield.comparison import kernel_similarity
 from blurfield.compute import Reporter
 from blurfield.field import KernelField
-from blurfield.images import to_grey
 
-from .blind import BlindSettings, estimate_kernels
+from .blind import BlindSettings, Hypothesis, alternations, estimate_kernels
+from .windows import Windows, common_frame, judge
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from blurfield.compute import ProgressCallback
 
+#: Largest kernel size that is chosen by default.
+DEFAULT_KERNEL_SIZE = 33
+#: Differences of brightness below this, relative to white, are no texture.
+_LEAST_TEXTURE = 1e-4
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """Constants of the layout; lengths in units of the kernel size.
+
+    Attributes
+    ----------
+    side, stride : float
+        Side of the windows in which kernels are estimated, and distance between them.
+    most : int
+        Largest number of them.
+    trial_side, trial_stride : float
+        The same for the windows in which the kernels compete.
+    most_trials : int
+        Largest number of them.
+    overview : int
+        Pixels of the middle of the image that are taken for a first, common estimate.
+    tolerance : float
+        Kernels whose `SpectralEvidence` is worse than the best by this much weigh 1/e.
+    """
+
+    side: float = 5.8
+    stride: float = 4.4
+    most: int = 16
+    trial_side: float = 4.8
+    trial_stride: float = 2.4
+    most_trials: int = 256
+    overview: int = 240_000
+    tolerance: float = 0.1
+
+
+#: Windows start from what was found in the overview, too, so that fewer starts do.
+_WINDOW_HYPOTHESES = (
+    Hypothesis(1.0, 6e-3, 0.05),
+    Hypothesis(1.0, 6e-3, 0.2),
+    Hypothesis(0.7, 6e-3, 0.1),
+)
+
 
 def estimate_windowed(
-    planes: Tensor, *, kernel_size: int = 33, progress: ProgressCallback | None = None
+    planes: Tensor,
+    *,
+    kernel_size: int | None = None,
+    max_kernels: int = 25,
+    progress: ProgressCallback | None = None,
 ) -> KernelField:
-    """Estimate the kernel field of an image by maximum a posteriori on windows."""
-    settings = BlindSettings()
-    reporter = Reporter(progress, 1, "Estimating the blur")
-    kernels, _ = estimate_kernels(to_grey(planes)[None], kernel_size, settings, reporter.poll)
+    """Estimate a kernel field with a blind estimator on windows.
+
+    Kernels are estimated by `blurfield.estimation.blind.estimate_kernels` for an overview of the
+    image and for windows on it. Then all kernels compete in smaller, overlapping windows, where
+    they are weighted by how well they explain the power spectrum (`SpectralEvidence`); so windows
+    without texture, or where the estimation failed, are filled in by kernels from elsewhere. The
+    kernels, in a common frame, become the basis of the field, the weights its mixing maps.
+
+    Parameters
+    ----------
+    planes : Tensor
+        Blurry image in linear light with white 1, (C, H, W), at least 32×32 pixels.
+    kernel_size : int, optional
+        Side K of the kernels in pixels, odd, at least 3 and at most the image's shorter side. By
+        default 33, or less for images of less than 66 pixels.
+    max_kernels : int
+        Largest number B of basis kernels, at least 1.
+    progress : callable, optional
+        See `blurfield.estimate`.
+
+    Returns
+    -------
+    KernelField
+        On the device of `planes`. Its metadata hold ``parameters``; ``confidence``, from 0 to 1,
+        how much independent estimates agree on average; and ``windows`` with the same for each
+        window and their positions. An image without texture gets kernels without blur and
+        confidence 0.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
+    """
     shape = (int(planes.shape[-2]), int(planes.shape[-1]))
-    metadata: dict[str, Any] = {"parameters": {"kernel_size": kernel_size}, "confidence": 1.0}
+    size = _kernel_size(kernel_size, min(shape))
+    if max_kernels < 1:
+        raise ValueError(f"max_kernels must be at least 1, got {max_kernels}")
+    whole = BlindSettings()
+    local = replace(whole, hypotheses=_WINDOW_HYPOTHESES, survivors=2)
+    layout = WindowSettings()
+    parameters = {"kernel_size": size, "max_kernels": max_kernels, **asdict(layout)}
+    steps = alternations(size, whole) + alternations(size, local)
+    reporter = Reporter(progress, steps + 1, "Estimating the blur of the whole image")
+    grey = planes.mean(0)
+    if float(grey.std()) < _LEAST_TEXTURE:
+        delta = grey.new_zeros(size, size)
+        delta[size // 2, size // 2] = 1
+        reporter.advance(steps + 1)
+        note = "the image has no texture that could show blur"
+        return KernelField.uniform(
+            delta, shape, {"parameters": parameters, "confidence": 0.0, "note": note}
+        )
+
+    mean, found, _ = estimate_kernels(_middle(grey, layout.overview)[None], size, whole, reporter)
+    windows = Windows.on(shape, round(layout.side * size), round(layout.stride * size), layout.most)
+    cut = windows.cut(grey)
+    guesses = torch.stack([mean[0], found[0, 0]]).expand(len(cut), -1, -1, -1)
+    reporter.advance(0, "Estimating the blur of parts of the image")
+    means, own, _ = estimate_kernels(cut, size, local, reporter, guesses)
+    kernels = common_frame(torch.cat([mean, found[0], means, own.flatten(0, 1)]))
+
+    reporter.advance(0, "Comparing the kernels")
+    stride = round(layout.trial_stride * size)
+    trials = Windows.on(shape, round(layout.trial_side * size), stride, layout.most_trials)
+    scores = judge(trials.cut(grey), kernels, reporter.poll)
+    weights = torch.softmax(-scores / layout.tolerance, dim=1)
+    confidence = _agreement(kernels, weights)
+    mixing = trials.on_cells(weights, stride)
+    field = KernelField(
+        kernels.flip(-2, -1),
+        mixing / mixing.sum(0),
+        shape,
+        {
+            "parameters": parameters,
+            "confidence": round(float(confidence.mean()), 4),
+            "windows": {
+                "size": list(trials.size),
+                "rows": list(trials.rows),
+                "columns": list(trials.columns),
+                "confidence": [
+                    [round(value, 4) for value in row]
+                    for row in trials.grid(confidence[:, None])[0].tolist()
+                ],
+            },
+        },
+    )
+    if field.num_kernels > max_kernels:
+        field = field.compress(max_kernels)
     reporter.advance()
-    return KernelField.uniform(kernels[0, 0].flip(-2, -1), shape, metadata)
+    return field
+
+
+def _kernel_size(wanted: int | None, shorter_side: int) -> int:
+    if wanted is None:
+        return min(DEFAULT_KERNEL_SIZE, 2 * (shorter_side // 4) + 1)
+    if wanted < 3 or wanted % 2 == 0:
+        raise ValueError(f"kernel_size must be an odd number from 3 up, got {wanted}")
+    if wanted > shorter_side:
+        raise ValueError(
+            f"the image is only {shorter_side} pixels high or wide, smaller than the kernels of "
+            f"{wanted}×{wanted}; choose a smaller kernel_size"
+        )
+    return wanted
+
+
+def _middle(image: Tensor, pixels: int) -> Tensor:
+    """The middle of an image, of the same proportions and at most about so many pixels."""
+    share = min(1.0, math.sqrt(pixels / image.numel()))
+    height, width = (max(1, round(n * share)) for n in image.shape)
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _agreement(kernels: Tensor, weights: Tensor) -> Tensor:
+    """How alike the kernels that make up each window's mixture are to it, (N,)."""
+    mixtures = torch.einsum("nc,cij->nij", weights, kernels)
+    alike: Any = kernel_similarity(mixtures[:, None], kernels[None])
+    agreement: Tensor = (weights * alike).sum(1)
+    return agreement
