@@ -46,6 +46,7 @@ _FIRST_ENERGY, _MIN_PROGRESS = 1000.0, 1e-6
 _SUPPORT_LEVEL = 0.25
 
 
+@torch.no_grad()
 def published_richardson_lucy(
     encoded: Tensor,
     field: KernelField,

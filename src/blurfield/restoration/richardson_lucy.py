@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
 from blurfield.boundary import extend
 from blurfield.compute import Reporter
@@ -46,7 +47,13 @@ _MIN_SEEN = 0.02
 #: Dual steps of the proximal map of total variation in each iteration.
 _TV_STEPS = 4
 
+#: Iteration after which the field is judged by the mean squared residual in units of its expected
+#: variance: trusted up to a limit (true fields reach 1, slightly smoothed ones 2, wrong ones 3 to
+#: 500), then total variation grows with its square up to a limit.
+_CHECK_AFTER, _TRUSTED_MISFIT, _MAX_DISTRUST = 15, 2.0, 300.0
 
+
+@torch.no_grad()
 def richardson_lucy(
     blurry: Tensor,
     field: KernelField,
@@ -69,7 +76,9 @@ def richardson_lucy(
     The unknown image is larger than the blurry one by half a kernel on each side, so nothing has
     to be assumed about what lies outside the frame. Clipped pixels are handled by a model of the
     sensor, see `PoissonLikelihood`. Noise is estimated from the image. Total variation is measured
-    in encoded light (its weight is the slope of the encoding), where contrast is as people see it.
+    in encoded light (its weight is the slope of the encoding), where contrast is as people see it,
+    and strengthened where residuals far greater than noise show that the field is wrong, which
+    would otherwise draw waves around edges.
 
     Parameters
     ----------
@@ -95,7 +104,8 @@ def richardson_lucy(
         In linear light, ≥ 0; saturated lights may be brighter than 1.
     info : dict
         ``iterations`` run, ``converged``, ``noise`` (standard deviation at mid brightness, linear
-        light), ``tv_weight`` and the ``energy`` reached.
+        light), ``tv_weight``, ``unexplained`` (part of the image where the field was found wrong)
+        and the ``energy`` reached.
 
     Raises
     ------
@@ -105,7 +115,7 @@ def richardson_lucy(
     _check_options(strength, iterations, tolerance)
     reporter = Reporter(progress, iterations, "Richardson-Lucy")
     noise = estimate_noise(blurry)
-    shift, weight = _settings(noise, strength)
+    shift, gain, weight = _settings(noise, strength)
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
     radius = field.kernel_size // 2
@@ -120,6 +130,8 @@ def richardson_lucy(
         PoissonLikelihood(blurry, shift),
         variation,
         minimum=shift,
+        gain=gain,
+        window=2 * field.kernel_size,
         iterations=iterations,
         tolerance=tolerance,
         reporter=reporter,
@@ -139,12 +151,12 @@ def _check_options(strength: float, iterations: int, tolerance: float) -> None:
         raise ValueError(f"tolerance must be ≥ 0, but is {tolerance!r}")
 
 
-def _settings(noise: NoiseModel, strength: float) -> tuple[float, float]:
-    """Shift of the likelihood and weight of total variation for an amount of noise."""
+def _settings(noise: NoiseModel, strength: float) -> tuple[float, float, float]:
+    """Shift of the likelihood, variance per unit of light and weight of total variation."""
     low, high = _SHIFT_LIMITS
     shift = min(high, max(low, noise.floor / max(noise.gain, 1e-12)))
     gain = noise.std(_MID_LEVEL) ** 2 / (_MID_LEVEL + shift) + _MODEL_GAIN
-    return shift, strength * _TV_WEIGHT * (gain / _REFERENCE_GAIN) ** _TV_POWER
+    return shift, gain, strength * _TV_WEIGHT * (gain / _REFERENCE_GAIN) ** _TV_POWER
 
 
 def _encoding_slope(light: Tensor, gamma: float) -> Tensor:
@@ -159,6 +171,8 @@ def _minimise(
     variation: TotalVariation | None,
     *,
     minimum: float,
+    gain: float,
+    window: int,
     iterations: int,
     tolerance: float,
     reporter: Reporter,
@@ -169,7 +183,7 @@ def _minimise(
     # Rows of A sum to 1, so extrapolating an image extrapolates its blurred version: each
     # iteration costs one forward and one adjoint.
     point, point_seen = x.clone(), seen.clone()
-    energy, momentum, converged, done = math.inf, 1.0, False, 0
+    energy, momentum, converged, done, unexplained = math.inf, 1.0, False, 0, 0.0
     while done < iterations and not converged:
         done += 1
         metric = point / seen_much
@@ -194,8 +208,31 @@ def _minimise(
         _extrapolate(seen, step_seen, ahead, minimum / 2, out=point_seen)
         x, seen, energy, momentum = step, step_seen, step_energy, faster
         converged = change < tolerance
+        if variation is not None and done == _CHECK_AFTER:
+            factor = _distrust(likelihood.misfit(seen, gain), x, window)
+            unexplained = float((factor > 1).float().mean())
+            variation.scale(factor)
+            energy = likelihood.divergence(seen) + variation(x)
     reporter.advance(iterations - done)
-    return x, {"iterations": done, "converged": converged, "energy": energy}
+    return x, {
+        "iterations": done,
+        "converged": converged,
+        "unexplained": unexplained,
+        "energy": energy,
+    }
+
+
+def _distrust(misfit: Tensor, like: Tensor, window: int) -> Tensor:
+    """Factor for total variation where the field doesn't explain the image, (1, H, W) as `like`.
+
+    A wrong kernel leaves residuals that are far greater than noise, and makes waves, around it.
+    """
+    side = min(window, *misfit.shape[-2:])
+    local = functional.avg_pool2d(
+        misfit[None], side, stride=max(1, side // 4), padding=side // 2, count_include_pad=False
+    )
+    factor = local.div_(_TRUSTED_MISFIT).square_().clamp_(1, _MAX_DISTRUST)
+    return functional.interpolate(factor, size=like.shape[-2:], mode="bilinear")[0]
 
 
 def _extrapolate(old: Tensor, new: Tensor, ahead: float, minimum: float, out: Tensor) -> None:
