@@ -147,5 +147,5 @@ def test_early_stop_discards_the_last_step():
 
 
 def test_unknown_variant():
-    with pytest.raises(ValueError, match="'best'.*basic, function, masked, combined"):
+    with pytest.raises(ValueError, match=r"'best'.*basic, function, masked, combined"):
         published_richardson_lucy(encoded(), FIELD, variant="best")

@@ -49,8 +49,9 @@ _TV_STEPS = 4
 
 #: Iteration after which the field is judged by the mean squared residual in units of its expected
 #: variance: trusted up to a limit (true fields reach 1, slightly smoothed ones 2, wrong ones 3 to
-#: 500), then total variation grows with its square up to a limit.
-_CHECK_AFTER, _TRUSTED_MISFIT, _MAX_DISTRUST = 15, 2.0, 300.0
+#: 500), then total variation grows with its square up to a limit. Where a larger part of the
+#: pixels is clipped, it isn't judged.
+_CHECK_AFTER, _TRUSTED_MISFIT, _MAX_DISTRUST, _FEW_LIGHTS = 15, 2.0, 300.0, 0.005
 
 
 @torch.no_grad()
@@ -209,7 +210,8 @@ def _minimise(
         x, seen, energy, momentum = step, step_seen, step_energy, faster
         converged = change < tolerance
         if variation is not None and done == _CHECK_AFTER:
-            factor = _distrust(likelihood.misfit(seen, gain), x, window)
+            misfit = likelihood.misfit(seen, gain)
+            factor = _distrust(misfit, likelihood.clipped(), x, window)
             unexplained = float((factor > 1).float().mean())
             variation.scale(factor)
             energy = likelihood.divergence(seen) + variation(x)
@@ -222,17 +224,24 @@ def _minimise(
     }
 
 
-def _distrust(misfit: Tensor, like: Tensor, window: int) -> Tensor:
+def _distrust(misfit: Tensor, clipped: Tensor, like: Tensor, window: int) -> Tensor:
     """Factor for total variation where the field doesn't explain the image, (1, H, W) as `like`.
 
     A wrong kernel leaves residuals that are far greater than noise, and makes waves, around it.
+    Around clipped lights residuals are great at first with the right kernel, too: they tell
+    nothing there.
     """
     side = min(window, *misfit.shape[-2:])
-    local = functional.avg_pool2d(
-        misfit[None], side, stride=max(1, side // 4), padding=side // 2, count_include_pad=False
+    local, lights = functional.avg_pool2d(
+        torch.stack([misfit, clipped.to(misfit)]),
+        side,
+        stride=max(1, side // 4),
+        padding=side // 2,
+        count_include_pad=False,
     )
     factor = local.div_(_TRUSTED_MISFIT).square_().clamp_(1, _MAX_DISTRUST)
-    return functional.interpolate(factor, size=like.shape[-2:], mode="bilinear")[0]
+    factor[lights > _FEW_LIGHTS] = 1
+    return functional.interpolate(factor[None], size=like.shape[-2:], mode="bilinear")[0]
 
 
 def _extrapolate(old: Tensor, new: Tensor, ahead: float, minimum: float, out: Tensor) -> None:
