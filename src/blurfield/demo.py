@@ -103,7 +103,7 @@ def run_demo(
     truth = _photograph(size)
     seconds = {}
     start = time.perf_counter()
-    blurry, true_field = simulate(truth, kind="segments", seed=seed, device=device)
+    blurry, true_field = simulate(truth, kind="rotation", seed=seed, device=device)
     seconds["simulate"] = time.perf_counter() - start
     start = time.perf_counter()
     field = estimate(blurry, device=device, progress=progress)
