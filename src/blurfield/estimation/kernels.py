@@ -49,9 +49,18 @@ def salient_edges(
 
 
 def normal_equations(
-    sharp: tuple[Tensor, Tensor], blurry: tuple[Tensor, Tensor], size: int
+    sharp: tuple[Tensor, Tensor], blurry: tuple[Tensor, Tensor], optics: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
     """Correlations that determine the kernel of least squares in the gradient domain.
+
+    Parameters
+    ----------
+    sharp, blurry : (Tensor, Tensor)
+        Gradients along x and y, (..., H, W).
+    optics : Tensor
+        Half spectrum of a further blur of the sharp gradients.
+    size : int
+        Side K of the kernel.
 
     Returns
     -------
@@ -64,7 +73,7 @@ def normal_equations(
     shape = sharp[0].shape[-2:]
     auto_spectrum = cross_spectrum = torch.zeros(())
     for s, b in zip(sharp, blurry, strict=True):
-        spectrum = torch.fft.rfft2(s)
+        spectrum = torch.fft.rfft2(s) * optics
         auto_spectrum = auto_spectrum + (spectrum.real.square() + spectrum.imag.square())
         cross_spectrum = cross_spectrum + spectrum.conj() * torch.fft.rfft2(b)
     auto = torch.fft.irfft2(auto_spectrum, s=shape)

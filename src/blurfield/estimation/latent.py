@@ -23,6 +23,7 @@ def sharpen(
     blurry: Tensor,
     spectrum: Tensor,
     laplacian: Tensor,
+    optics: Tensor,
     kernels: Tensor,
     strength: Tensor,
     poll: Callable[[], None],
@@ -42,6 +43,8 @@ def sharpen(
         Their half spectra.
     laplacian : Tensor
         `blurfield.estimation.spectral.laplacian_spectrum` of their shape.
+    optics : Tensor
+        Half spectrum of a further blur, that of the optics.
     kernels : Tensor
         Point-spread functions k (convolution kernels), (..., K, K).
     strength : Tensor
@@ -50,26 +53,33 @@ def sharpen(
         Called between steps; may raise to stop.
     """
     shape = (int(blurry.shape[-2]), int(blurry.shape[-1]))
-    transfer = transfer_function(kernels, shape)
-    power = transfer.real.square() + transfer.imag.square()
+    transfer = transfer_function(kernels, shape) * optics
+    # Arithmetic on interleaved real and imaginary parts, in place: this loop is bound by memory.
     matched = torch.view_as_real(transfer.conj() * spectrum)
+    power = _interleaved(transfer.real.square() + transfer.imag.square())
+    penalty = _interleaved(laplacian)
     coupling = _FIRST_COUPLING * strength
     steps = math.ceil(math.log(_LAST_COUPLING / float(coupling.min()), _GROWTH))
-    latent = blurry
+    latent = blurry.expand(*kernels.shape[:-2], *shape)
     for _ in range(steps):
         poll()
         source = _strong_divergence(latent, strength / coupling)
-        # Arithmetic in place: this loop is bound by memory.
         solution = torch.view_as_real(torch.fft.rfft2(source))
         solution.mul_(coupling[..., None]).add_(matched)
-        solution.div_(torch.addcmul(power, laplacian, coupling)[..., None])
+        solution.div_(torch.addcmul(power, penalty, coupling[..., None]))
         latent = torch.fft.irfft2(torch.view_as_complex(solution), s=shape)
         coupling = _GROWTH * coupling
     return latent
 
 
+def _interleaved(values: Tensor) -> Tensor:
+    """Each value twice, as real and imaginary parts lie in memory."""
+    return values.unsqueeze(-1).expand(*values.shape, 2).contiguous()
+
+
 def _strong_divergence(latent: Tensor, threshold: Tensor) -> Tensor:
     """Divergence (its adjoint's sign) of the gradients whose square is above a threshold."""
     along_x, along_y = gradient(latent)
-    strong = torch.addcmul(along_x.square(), along_y, along_y) > threshold
-    return divergence_adjoint(along_x * strong, along_y * strong)
+    # 1 where the gradient is strong, else 0.
+    strong = along_x.square().addcmul_(along_y, along_y).gt_(threshold)
+    return divergence_adjoint(along_x.mul_(strong), along_y.mul_(strong))

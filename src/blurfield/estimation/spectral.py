@@ -68,7 +68,7 @@ def gradient(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def divergence_adjoint(along_x: Tensor, along_y: Tensor) -> Tensor:
     """Adjoint of `gradient`."""
-    total = -along_x - along_y
+    total = torch.add(along_x, along_y).neg_()
     total[..., 1:] += along_x[..., :-1]
     total[..., :1] += along_x[..., -1:]
     total[..., 1:, :] += along_y[..., :-1, :]

@@ -60,7 +60,6 @@ class WindowSettings:
 _WINDOW_HYPOTHESES = (
     Hypothesis(1.0, 6e-3, 0.05),
     Hypothesis(1.0, 6e-3, 0.2),
-    Hypothesis(0.7, 6e-3, 0.1),
 )
 
 
@@ -109,7 +108,7 @@ def estimate_windowed(
     if max_kernels < 1:
         raise ValueError(f"max_kernels must be at least 1, got {max_kernels}")
     whole = BlindSettings()
-    local = replace(whole, hypotheses=_WINDOW_HYPOTHESES, survivors=2)
+    local = replace(whole, hypotheses=_WINDOW_HYPOTHESES)
     layout = WindowSettings()
     parameters = {"kernel_size": size, "max_kernels": max_kernels, **asdict(layout)}
     steps = alternations(size, whole) + alternations(size, local)
