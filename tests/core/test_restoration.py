@@ -124,13 +124,14 @@ class TestForm:
 class TestChoices:
     def test_auto_says_what_it_chose(self):
         image = (picture(3) * 255).astype(np.uint8)
-        result, info = deblur(image, line_field(), return_info=True, iterations=3, strength=0.5)
+        result, info = deblur(image, line_field(), return_info=True, iterations=3, strength=0.4)
         assert result.dtype == np.uint8
         assert info["method"] == "richardson-lucy"
         assert info["variant"] == "adjoint"
         assert info["gamma"] == 2.2
         assert info["device"] == str(blurfield.compute.choose_device("auto"))
-        assert info["options"] == {"iterations": 3, "strength": 0.5}
+        assert info["strength"] == 0.4
+        assert info["options"] == {"iterations": 3}
         assert info["iterations"] == 3
         json.dumps(info)
 
@@ -142,12 +143,12 @@ class TestChoices:
         np.testing.assert_array_equal(reblur(image, recorded), reblur(image, recorded, gamma=1.7))
         assert (reblur(image, recorded) != reblur(image, line_field())).any()
 
-    def test_strength_calms(self):
+    def test_strength_goes_from_calm_to_crisp(self):
         rng = np.random.default_rng(0)
         image = reblur(picture(), line_field()) + 0.02 * rng.normal(size=SHAPE)
         calm, usual, crisp = (
             np.abs(np.diff(deblur(image.clip(0, 1), line_field(), strength=s))).sum()
-            for s in (3, 1, 0.1)
+            for s in (0, 0.5, 1)
         )
         assert calm < usual < crisp
 
@@ -264,9 +265,9 @@ class TestErrors:
             ({"iterations": 0, "variant": "basic"}, ValueError, "iterations.*is 0"),
             ({"strength": -1}, ValueError, "strength.*is -1"),
             ({"strength": float("nan")}, ValueError, "strength.*is nan"),
-            ({"strength": 100, "variant": "basic"}, ValueError, "strength.*is 100"),
+            ({"strength": 1.5, "variant": "basic"}, ValueError, "strength.*is 1.5"),
             ({"tolerance": -1e-3}, ValueError, "tolerance"),
-            ({"sharpness": 2}, TypeError, "'sharpness'.*iterations, strength, tolerance, variant"),
+            ({"sharpness": 2}, TypeError, "'sharpness'.*iterations, tolerance, variant"),
             ({"dilate": True}, TypeError, "'dilate'.*'adjoint'"),
             ({"threshold": 0.5, "variant": "basic"}, ValueError, "threshold.*'basic'"),
             ({"early_stop": True, "variant": "masked"}, ValueError, "early_stop.*'masked'"),

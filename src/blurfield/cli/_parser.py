@@ -66,7 +66,10 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", metavar="OUT", required=True)
     command.add_argument("--method", default="auto", help="how to deblur; auto is the default")
     command.add_argument(
-        "--strength", type=_not_negative, metavar="S", help="how strongly to smooth noise"
+        "--strength",
+        type=_dial,
+        metavar="S",
+        help="from 0, faithful and calm, to 1, crisp (default: 0.5)",
     )
     command.add_argument("--iterations", type=_positive_int, metavar="N", help="at most so many")
     command.set_defaults(run=_commands.deblur)
@@ -171,6 +174,13 @@ def _not_negative(text: str) -> float:
     value = _number(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be negative, but is {text!r}")
+    return value
+
+
+def _dial(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, but is {text!r}")
     return value
 
 

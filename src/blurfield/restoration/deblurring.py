@@ -29,6 +29,8 @@ __all__ = ["METHODS", "VARIANTS", "deblur"]
 METHODS = ("richardson-lucy",)
 
 _DEFAULT_METHOD = "richardson-lucy"
+#: Parameters of the solvers that `deblur` sets.
+_OURS = {"gamma", "progress", "smoothing"}
 #: Variants of Richardson-Lucy: ours, with the true adjoint, and the published ones.
 VARIANTS = ("adjoint", *PUBLISHED_VARIANTS)
 
@@ -43,6 +45,7 @@ def deblur(
     *,
     channel_axis: int | None = None,
     dtype: Any = None,
+    strength: float = 0.5,
     return_info: bool = False,
     **options: Any,
 ) -> Any:
@@ -69,13 +72,15 @@ def deblur(
         Axis of the channels, where it is not the last one of 3 or 4.
     dtype : numpy.dtype or torch.dtype, optional
         Number type of the result, by default that of the image.
+    strength : float
+        From 0, faithful and calm, to 1, as crisp as the image's noise allows and beyond. 0.5 is
+        the automatic balance, at which noise is smoothed as much as there is of it; each quarter
+        up or down halves or doubles that smoothing.
     return_info : bool
         Return what was done, too.
     **options
         Of the method. For ``"richardson-lucy"``:
 
-        - `strength` (float): how strongly noise is smoothed, a factor to the automatic amount:
-          1 by default, less is crisper and noisier, more is calmer.
         - `iterations` (int): at most so many.
         - `variant` (str): ``"adjoint"`` is ours, see `richardson_lucy`. ``"basic"``,
           ``"function"``, ``"masked"`` and ``"combined"`` are those of the published two-headed
@@ -87,8 +92,9 @@ def deblur(
     sharp : numpy.ndarray or torch.Tensor
         Of the shape, type and value scale of `image`; integers are rounded and clipped.
     info : dict
-        Only with `return_info`: ``method``, ``variant``, ``gamma``, ``device``, ``options`` as
-        given, ``iterations`` run, whether ``converged``, and what else the method tells.
+        Only with `return_info`: ``method``, ``variant``, ``gamma``, ``device``, ``strength``,
+        ``options`` as given, ``iterations`` run, whether ``converged``, and what else the method
+        tells.
 
     Raises
     ------
@@ -117,6 +123,7 @@ def deblur(
             f"method {method!r} is not installed; installed: {', '.join(('auto', *METHODS))}"
         )
     solve = _solver(method, options)
+    smoothing = _smoothing(strength)
     chosen = choose_device(device)
     with explained_memory_errors("deblur", chosen):
         source = LinearImage.from_array(
@@ -125,7 +132,12 @@ def deblur(
         check_size(source, field)
         own = {name: value for name, value in options.items() if name != "variant"}
         planes, facts = solve(
-            source.planes, field.to(chosen), gamma=source.gamma, progress=progress, **own
+            source.planes,
+            field.to(chosen),
+            gamma=source.gamma,
+            smoothing=smoothing,
+            progress=progress,
+            **own,
         )
         result = source.to_array(planes, dtype)
     if not return_info:
@@ -135,9 +147,18 @@ def deblur(
         "variant": options.get("variant", VARIANTS[0]),
         "gamma": source.gamma,
         "device": str(chosen),
+        "strength": strength,
         "options": own,
         **facts,
     }
+
+
+def _smoothing(strength: float) -> float:
+    """Return the factor to the automatic amount of smoothing: 4 for strength 0, ¼ for 1."""
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must be from 0 (faithful) to 1 (crisp), but is {strength!r}")
+    factor: float = 16 ** (0.5 - strength)
+    return factor
 
 
 def recorded_gamma(field: KernelField, gamma: float | str) -> float | str:
@@ -172,7 +193,7 @@ def _solver(method: str, options: dict[str, Any]) -> Callable[..., tuple[Tensor,
     if variant in PUBLISHED_VARIANTS:
         solver, documented = partial(_published, variant=variant), published_richardson_lucy
     parameters = inspect.signature(documented).parameters.values()
-    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"gamma", "progress"}
+    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - _OURS
     unknown = sorted(set(options) - known - {"variant"})
     if unknown:
         raise TypeError(

@@ -53,7 +53,7 @@ def published_richardson_lucy(
     *,
     variant: str = "combined",
     gamma: float = 2.2,
-    strength: float = 1.0,
+    smoothing: float = 1.0,
     iterations: int = 30,
     threshold: float | None = None,
     dilate: bool = False,
@@ -73,7 +73,7 @@ def published_richardson_lucy(
         leaving out bright pixels; by splitting the image into a saturated and an unsaturated part.
     gamma : float
         Linear light is ``encoded ** gamma``.
-    strength : float
+    smoothing : float
         Factor to the published weight of total variation, 1e-3.
     iterations : int
         So many.
@@ -100,7 +100,7 @@ def published_richardson_lucy(
     ValueError
         If the variant is unknown, an option is out of range or does not belong to the variant.
     """
-    _check_options(variant, iterations, strength, threshold, dilate or early_stop)
+    _check_options(variant, iterations, smoothing, threshold, dilate or early_stop)
     reporter = Reporter(progress, iterations, f"Richardson-Lucy ({variant})")
     field = field.to(encoded.device, encoded.dtype)
     forward = BlurOperator(field, poll=reporter.poll).forward
@@ -109,7 +109,7 @@ def published_richardson_lucy(
         threshold = _DEFAULT_THRESHOLDS.get(variant, 1.0)
     light = decode(encoded, gamma)
     support = _kernel_support(field) if dilate else None
-    tv_weight = 1e-3 * strength
+    tv_weight = 1e-3 * smoothing
     estimate, energy, done = encoded, _FIRST_ENERGY, 0
     while done < iterations:
         seen = forward(decode(estimate, gamma))
@@ -135,14 +135,14 @@ def published_richardson_lucy(
 
 
 def _check_options(
-    variant: str, iterations: int, strength: float, threshold: float | None, combined_only: bool
+    variant: str, iterations: int, smoothing: float, threshold: float | None, combined_only: bool
 ) -> None:
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
     if int(iterations) != iterations or iterations < 1:
         raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
-    if not 0 <= strength <= 1e3 / 16:  # beyond, 1 − λ·div may reach 0
-        raise ValueError(f"strength must be in [0, 62.5] for this variant, but is {strength!r}")
+    if not 0 <= smoothing <= 1e3 / 16:  # beyond, 1 − λ·div may reach 0
+        raise ValueError(f"smoothing must be in [0, 62.5] for this variant, but is {smoothing!r}")
     if threshold is not None and variant not in _DEFAULT_THRESHOLDS:
         raise ValueError(f"threshold is for 'masked' and 'combined', not for {variant!r}")
     if combined_only and variant != "combined":

@@ -28,7 +28,8 @@ __all__ = ["richardson_lucy"]
 _MODEL_GAIN = 4.4e-5
 
 #: The weight of total variation for the reference gain, that of 1 % noise in 8-bit photographs,
-#: and how it grows with the gain. From grid searches over photographs, kinds of noise (encoded
+#: and how it grows with the gain. For three channels: C channels share a norm that grows with √C,
+#: while the likelihood grows with C. From grid searches over photographs, kinds of noise (encoded
 #: Gaussian of 0 to 5 %, linear Gaussian, Poisson) and imperfect kernels.
 _TV_WEIGHT, _REFERENCE_GAIN, _TV_POWER = 0.0055, 4.84e-4, 0.675
 
@@ -47,11 +48,13 @@ _MIN_SEEN = 0.02
 #: Dual steps of the proximal map of total variation in each iteration.
 _TV_STEPS = 4
 
-#: Iteration after which the field is judged by the mean squared residual in units of its expected
-#: variance: trusted up to a limit (true fields reach 1, slightly smoothed ones 2, wrong ones 3 to
-#: 500), then total variation grows with its square up to a limit. Where a larger part of the
-#: pixels is clipped, it isn't judged.
-_CHECK_AFTER, _TRUSTED_MISFIT, _MAX_DISTRUST, _FEW_LIGHTS = 15, 2.0, 300.0, 0.005
+#: A field is judged by the mean squared residual in units of its expected variance (at least that
+#: of this gain): true and slightly wrong fields reach 1, wrong ones 2 to 500. Below the first
+#: limit it is trusted, above the second one not at all.
+_JUDGED_GAIN, _TRUSTED_MISFIT, _WRONG_MISFIT = 2e-4, 1.3, 2.5
+
+#: Where a larger part of the pixels is clipped, the field isn't judged.
+_FEW_LIGHTS = 0.005
 
 
 @torch.no_grad()
@@ -60,7 +63,7 @@ def richardson_lucy(
     field: KernelField,
     *,
     gamma: float = 1.0,
-    strength: float = 1.0,
+    smoothing: float = 1.0,
     iterations: int = 40,
     tolerance: float = 1e-3,
     progress: ProgressCallback | None = None,
@@ -77,9 +80,10 @@ def richardson_lucy(
     The unknown image is larger than the blurry one by half a kernel on each side, so nothing has
     to be assumed about what lies outside the frame. Clipped pixels are handled by a model of the
     sensor, see `PoissonLikelihood`. Noise is estimated from the image. Total variation is measured
-    in encoded light (its weight is the slope of the encoding), where contrast is as people see it,
-    and strengthened where residuals far greater than noise show that the field is wrong, which
-    would otherwise draw waves around edges.
+    in encoded light (its weight is the slope of the encoding), where contrast is as people see it.
+
+    Where residuals far greater than noise remain, the field cannot be right, and what was made of
+    it is full of waves: there the blurry image is given back.
 
     Parameters
     ----------
@@ -89,7 +93,7 @@ def richardson_lucy(
         For images of H×W pixels, on the same device.
     gamma : float
         Exponent of the display encoding in which contrast counts.
-    strength : float
+    smoothing : float
         How strongly noise is smoothed, a factor to the automatic amount: 0 not at all, below 1
         crisper and noisier, above 1 calmer.
     iterations : int
@@ -105,18 +109,18 @@ def richardson_lucy(
         In linear light, ≥ 0; saturated lights may be brighter than 1.
     info : dict
         ``iterations`` run, ``converged``, ``noise`` (standard deviation at mid brightness, linear
-        light), ``tv_weight``, ``unexplained`` (part of the image where the field was found wrong)
-        and the ``energy`` reached.
+        light), ``tv_weight``, ``unexplained`` (part of the image given back as it was, because
+        the field cannot explain it) and the ``energy`` reached.
 
     Raises
     ------
     ValueError
         If an option is out of range or the image is smaller than the kernels.
     """
-    _check_options(strength, iterations, tolerance)
+    _check_options(smoothing, iterations, tolerance)
     reporter = Reporter(progress, iterations, "Richardson-Lucy")
     noise = estimate_noise(blurry)
-    shift, gain, weight = _settings(noise, strength)
+    shift, gain, weight = _settings(noise, smoothing * math.sqrt(len(blurry) / 3))
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
     radius = field.kernel_size // 2
@@ -125,39 +129,45 @@ def richardson_lucy(
     if weight > 0:
         slope = _encoding_slope(x - shift, gamma)
         variation = TotalVariation(slope.mul_(weight), len(x), reporter.poll)
-    x, facts = _minimise(
+    likelihood = PoissonLikelihood(blurry, shift)
+    x, seen, facts = _minimise(
         x,
         operator,
-        PoissonLikelihood(blurry, shift),
+        likelihood,
         variation,
         minimum=shift,
-        gain=gain,
-        window=2 * field.kernel_size,
         iterations=iterations,
         tolerance=tolerance,
         reporter=reporter,
     )
     height, width = field.shape
     sharp = x[:, radius : radius + height, radius : radius + width] - shift
-    info = {"noise": noise.std(_MID_LEVEL), "tv_weight": weight, **facts}
-    return sharp, info
+    misfit = likelihood.misfit(seen, max(gain, _JUDGED_GAIN))
+    doubt = _doubt(misfit, likelihood.clipped(), 2 * field.kernel_size)
+    info = {
+        "noise": noise.std(_MID_LEVEL),
+        "tv_weight": weight,
+        "unexplained": float(doubt.mean()),
+        **facts,
+    }
+    return sharp.lerp_(blurry, doubt), info
 
 
-def _check_options(strength: float, iterations: int, tolerance: float) -> None:
-    if not (math.isfinite(strength) and strength >= 0):
-        raise ValueError(f"strength must be a finite number ≥ 0, but is {strength!r}")
+def _check_options(smoothing: float, iterations: int, tolerance: float) -> None:
+    if not (math.isfinite(smoothing) and smoothing >= 0):
+        raise ValueError(f"smoothing must be a finite number ≥ 0, but is {smoothing!r}")
     if int(iterations) != iterations or iterations < 1:
         raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be ≥ 0, but is {tolerance!r}")
 
 
-def _settings(noise: NoiseModel, strength: float) -> tuple[float, float, float]:
+def _settings(noise: NoiseModel, smoothing: float) -> tuple[float, float, float]:
     """Shift of the likelihood, variance per unit of light and weight of total variation."""
     low, high = _SHIFT_LIMITS
     shift = min(high, max(low, noise.floor / max(noise.gain, 1e-12)))
     gain = noise.std(_MID_LEVEL) ** 2 / (_MID_LEVEL + shift) + _MODEL_GAIN
-    return shift, gain, strength * _TV_WEIGHT * (gain / _REFERENCE_GAIN) ** _TV_POWER
+    return shift, gain, smoothing * _TV_WEIGHT * (gain / _REFERENCE_GAIN) ** _TV_POWER
 
 
 def _encoding_slope(light: Tensor, gamma: float) -> Tensor:
@@ -172,19 +182,17 @@ def _minimise(
     variation: TotalVariation | None,
     *,
     minimum: float,
-    gain: float,
-    window: int,
     iterations: int,
     tolerance: float,
     reporter: Reporter,
-) -> tuple[Tensor, dict[str, Any]]:
-    """Minimise divergence + total variation from `x`, which is overwritten."""
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Minimise divergence + total variation from `x`; return the minimiser and it blurred."""
     seen_much = operator.column_sums().clamp(min=_MIN_SEEN)
     seen = operator.forward(x)
     # Rows of A sum to 1, so extrapolating an image extrapolates its blurred version: each
     # iteration costs one forward and one adjoint.
     point, point_seen = x.clone(), seen.clone()
-    energy, momentum, converged, done, unexplained = math.inf, 1.0, False, 0, 0.0
+    energy, momentum, converged, done = math.inf, 1.0, False, 0
     while done < iterations and not converged:
         done += 1
         metric = point / seen_much
@@ -209,27 +217,15 @@ def _minimise(
         _extrapolate(seen, step_seen, ahead, minimum / 2, out=point_seen)
         x, seen, energy, momentum = step, step_seen, step_energy, faster
         converged = change < tolerance
-        if variation is not None and done == _CHECK_AFTER:
-            misfit = likelihood.misfit(seen, gain)
-            factor = _distrust(misfit, likelihood.clipped(), x, window)
-            unexplained = float((factor > 1).float().mean())
-            variation.scale(factor)
-            energy = likelihood.divergence(seen) + variation(x)
     reporter.advance(iterations - done)
-    return x, {
-        "iterations": done,
-        "converged": converged,
-        "unexplained": unexplained,
-        "energy": energy,
-    }
+    return x, seen, {"iterations": done, "converged": converged, "energy": energy}
 
 
-def _distrust(misfit: Tensor, clipped: Tensor, like: Tensor, window: int) -> Tensor:
-    """Factor for total variation where the field doesn't explain the image, (1, H, W) as `like`.
+def _doubt(misfit: Tensor, clipped: Tensor, window: int) -> Tensor:
+    """How wrong the field is around each pixel, 0 (trusted) to 1, (1, H, W).
 
-    A wrong kernel leaves residuals that are far greater than noise, and makes waves, around it.
-    Around clipped lights residuals are great at first with the right kernel, too: they tell
-    nothing there.
+    A wrong kernel leaves residuals that are far greater than noise. Around clipped lights there
+    are such residuals with the right kernel, too: they tell nothing.
     """
     side = min(window, *misfit.shape[-2:])
     local, lights = functional.avg_pool2d(
@@ -239,9 +235,9 @@ def _distrust(misfit: Tensor, clipped: Tensor, like: Tensor, window: int) -> Ten
         padding=side // 2,
         count_include_pad=False,
     )
-    factor = local.div_(_TRUSTED_MISFIT).square_().clamp_(1, _MAX_DISTRUST)
-    factor[lights > _FEW_LIGHTS] = 1
-    return functional.interpolate(factor[None], size=like.shape[-2:], mode="bilinear")[0]
+    excess = local.div_(_TRUSTED_MISFIT).log_() / math.log(_WRONG_MISFIT / _TRUSTED_MISFIT)
+    doubt = excess.clamp_(0, 1).masked_fill_(lights > _FEW_LIGHTS, 0)
+    return functional.interpolate(doubt[None], size=misfit.shape[-2:], mode="bilinear")[0]
 
 
 def _extrapolate(old: Tensor, new: Tensor, ahead: float, minimum: float, out: Tensor) -> None:

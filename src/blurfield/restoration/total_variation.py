@@ -60,10 +60,6 @@ class TotalVariation:
             squares[0, :, :-1].add_((plane[:, 1:] - plane[:, :-1]).square_())
         return total(squares.sqrt_().mul_(self._weights))
 
-    def scale(self, factor: Tensor) -> None:
-        """Multiply the weights with a factor (1, H, W) from now on."""
-        self._weights = self._weights * factor
-
     def proximal(self, z: Tensor, metric: Tensor, minimum: float, steps: int) -> Tensor:
         """Approximate argmin_{x ≥ minimum} TV(x) + ½ Σ (x − z)² / metric.
 

@@ -54,15 +54,15 @@ class DeblurWidget(ImageToolWidget):
         self.method = Choice(METHODS)
         self.add_row("Method", self.method, "How the blur is undone.")
         self.strength = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.strength.setRange(0.0, 4.0)
-        self.strength.setSingleStep(0.1)  # type: ignore[arg-type]
-        self.strength.setDecimals(1)
-        self.strength.setValue(1.0)
+        self.strength.setRange(0.0, 1.0)
+        self.strength.setSingleStep(0.05)  # type: ignore[arg-type]
+        self.strength.setDecimals(2)
+        self.strength.setValue(0.5)
         self.add_row(
-            "Smoothing",
+            "Strength",
             self.strength,
-            "How strongly noise is smoothed, 1 is the usual amount: less keeps more detail and "
-            "more noise, more gives a calmer picture.",
+            "From 0, calm and faithful, to 1, crisp: more brings out finer detail, and more noise "
+            "and ringing with it.",
         )
         self.add_computing_rows()
         self.run_button.clicked.connect(self.run)
