@@ -128,7 +128,7 @@ def estimate_kernels(
     settings : BlindSettings
         Constants.
     reporter : Reporter
-        Is told of each of the `alternations`, and polled between steps of some 10 ms.
+        Is told of `work` steps, and polled between steps of some 10 ms.
     guesses : Tensor, optional
         Kernels (N, P, K, K) that compete with those found at the middle scale.
 
@@ -151,7 +151,7 @@ def estimate_kernels(
             if scale == 1 and step == settings.iterations - 1:
                 level.blur_latent(settings.optics)
             tracks.kernels = level.improve(tracks, settings, reporter.poll)
-            reporter.advance()
+            reporter.advance(_steps(scale))
             tracks.strength = tracks.strength / settings.decay
             tracks.strength = tracks.strength.clamp_min(settings.least_strength)
         tracks.kernels = centre(tracks.kernels)
@@ -209,9 +209,13 @@ class _Tracks:
         self.isolation = self.isolation.take_along_dim(best, dim=1)
 
 
-def alternations(size: int, settings: BlindSettings) -> int:
-    """Number of steps that `estimate_kernels` reports."""
-    return len(_scales(size)) * settings.iterations
+def work(size: int, settings: BlindSettings) -> int:
+    """Steps that `estimate_kernels` reports as done, in units of about equal time."""
+    return settings.iterations * sum(_steps(scale) for scale in _scales(size))
+
+
+def _steps(scale: float) -> int:
+    return max(1, round(20 * scale**2))
 
 
 def _scales(size: int) -> list[float]:

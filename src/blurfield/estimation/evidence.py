@@ -14,6 +14,8 @@ _EXPONENT = 1.2
 _LOWEST, _HIGHEST = 0.04, 0.35
 #: Noise floor: at least this standard deviation, relative to white.
 _LEAST_NOISE = 3e-3
+#: Steps towards the most likely brightness of the texture.
+_SCORING_STEPS = 8
 
 
 class SpectralEvidence:
@@ -22,9 +24,9 @@ class SpectralEvidence:
     A sharp photograph is taken for a random Gaussian texture with the spectrum c·|f|^(−2·1.2), c
     unknown, in white noise σ². The blurry periodogram |V|² is then exponentially distributed with
     mean M(f) = c·|f|^(−2.4)·|K(f)|² + σ², and the negative log-likelihood per frequency is
-    log M + |V|²/M (Whittle 1953). Deeply blind to the phase of the kernel, it knows what image
-    priors do not: how much blur there is. No blur, the favourite of sparse priors (Levin et al.,
-    "Understanding and evaluating blind deconvolution algorithms", 2009), costs it dearly.
+    log M + |V|²/M (Whittle 1953). Though blind to the phase of the kernel, it knows what image
+    priors do not: how much blur there is. No blur at all, which sparse priors favour (Levin et
+    al., "Understanding and evaluating blind deconvolution algorithms", CVPR 2009), fares badly.
 
     Parameters
     ----------
@@ -62,8 +64,8 @@ class SpectralEvidence:
         scale = (self._power - noise).clamp_min(0).mean(-1, keepdim=True) / signal.mean(
             -1, keepdim=True
         )
-        for _ in range(15):
-            # Scoring steps towards the scale of greatest likelihood.
+        for _ in range(_SCORING_STEPS):
+            # Fisher scoring: weighted least squares of the power, with weights 1/M².
             weight = (signal / (scale * signal + noise)).square()
             scale = (weight * (self._power - noise) / signal.clamp_min(1e-20)).sum(-1, keepdim=True)
             scale = (scale / weight.sum(-1, keepdim=True)).clamp_min(1e-8)

@@ -12,7 +12,7 @@ from blurfield.comparison import kernel_similarity
 from blurfield.compute import Reporter
 from blurfield.field import KernelField
 
-from .blind import BlindSettings, Hypothesis, alternations, estimate_kernels
+from .blind import BlindSettings, Hypothesis, estimate_kernels, work
 from .windows import Windows, common_frame, judge
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Largest kernel size that is chosen by default.
 DEFAULT_KERNEL_SIZE = 33
+#: Pixels below which the shorter side of an image is not cut.
+_NARROW = 192
 #: Differences of brightness below this, relative to white, are no texture.
 _LEAST_TEXTURE = 1e-4
 
@@ -51,7 +53,7 @@ class WindowSettings:
     most: int = 16
     trial_side: float = 4.8
     trial_stride: float = 2.4
-    most_trials: int = 256
+    most_trials: int = 100
     overview: int = 240_000
     tolerance: float = 0.1
 
@@ -111,7 +113,7 @@ def estimate_windowed(
     local = replace(whole, hypotheses=_WINDOW_HYPOTHESES)
     layout = WindowSettings()
     parameters = {"kernel_size": size, "max_kernels": max_kernels, **asdict(layout)}
-    steps = alternations(size, whole) + alternations(size, local)
+    steps = work(size, whole) + work(size, local)
     reporter = Reporter(progress, steps + 1, "Estimating the blur of the whole image")
     grey = planes.mean(0)
     if float(grey.std()) < _LEAST_TEXTURE:
@@ -176,9 +178,10 @@ def _kernel_size(wanted: int | None, shorter_side: int) -> int:
 
 
 def _middle(image: Tensor, pixels: int) -> Tensor:
-    """The middle of an image, of the same proportions and at most about so many pixels."""
+    """The middle of an image, of at most about so many pixels and similar proportions."""
     share = min(1.0, math.sqrt(pixels / image.numel()))
-    height, width = (max(1, round(n * share)) for n in image.shape)
+    # Narrow images keep their whole width.
+    height, width = (min(n, max(round(n * share), _NARROW)) for n in image.shape)
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 
