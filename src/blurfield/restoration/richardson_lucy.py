@@ -53,8 +53,8 @@ _TV_STEPS = 4
 #: limit it is trusted, above the second one not at all.
 _JUDGED_GAIN, _TRUSTED_MISFIT, _WRONG_MISFIT = 2e-4, 1.3, 2.5
 
-#: Where a larger part of the pixels is clipped, the field isn't judged.
-_FEW_LIGHTS = 0.005
+#: A single pixel counts at most so much: next to lights small errors of a kernel are great ones.
+_MAX_MISFIT = 12.0
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def richardson_lucy(
     height, width = field.shape
     sharp = x[:, radius : radius + height, radius : radius + width] - shift
     misfit = likelihood.misfit(seen, max(gain, _JUDGED_GAIN))
-    doubt = _doubt(misfit, likelihood.clipped(), 2 * field.kernel_size)
+    doubt = _doubt(misfit, 2 * field.kernel_size)
     info = {
         "noise": noise.std(_MID_LEVEL),
         "tv_weight": weight,
@@ -221,23 +221,19 @@ def _minimise(
     return x, seen, {"iterations": done, "converged": converged, "energy": energy}
 
 
-def _doubt(misfit: Tensor, clipped: Tensor, window: int) -> Tensor:
-    """How wrong the field is around each pixel, 0 (trusted) to 1, (1, H, W).
-
-    A wrong kernel leaves residuals that are far greater than noise. Around clipped lights there
-    are such residuals with the right kernel, too: they tell nothing.
-    """
+def _doubt(misfit: Tensor, window: int) -> Tensor:
+    """How wrong the field is around each pixel, 0 (trusted) to 1, (1, H, W)."""
     side = min(window, *misfit.shape[-2:])
-    local, lights = functional.avg_pool2d(
-        torch.stack([misfit, clipped.to(misfit)]),
+    local = functional.avg_pool2d(
+        misfit.clamp(max=_MAX_MISFIT)[None],
         side,
         stride=max(1, side // 4),
         padding=side // 2,
         count_include_pad=False,
     )
     excess = local.div_(_TRUSTED_MISFIT).log_() / math.log(_WRONG_MISFIT / _TRUSTED_MISFIT)
-    doubt = excess.clamp_(0, 1).masked_fill_(lights > _FEW_LIGHTS, 0)
-    return functional.interpolate(doubt[None], size=misfit.shape[-2:], mode="bilinear")[0]
+    doubt = excess.clamp_(0, 1)
+    return functional.interpolate(doubt, size=misfit.shape[-2:], mode="bilinear")[0]
 
 
 def _extrapolate(old: Tensor, new: Tensor, ahead: float, minimum: float, out: Tensor) -> None:
