@@ -11,6 +11,8 @@ from blurfield.operator import saturate, saturate_derivative
 from .total_variation import total
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 __all__ = ["PoissonLikelihood"]
@@ -33,11 +35,14 @@ class PoissonLikelihood:
         The image v in linear light, clipped at 1; not negative.
     shift : float
         β > 0. Estimates given to the methods are shifted by it, too: s + β.
+    poll : callable
+        Called without arguments between channels; what it raises stops the computation.
     """
 
-    def __init__(self, blurry: Tensor, shift: float) -> None:
+    def __init__(self, blurry: Tensor, shift: float, poll: Callable[[], None]) -> None:
         self._target = blurry.clamp_min(0) + shift
         self._shift = shift
+        self._poll = poll
 
     @property
     def target(self) -> Tensor:
@@ -79,6 +84,7 @@ class PoissonLikelihood:
 
     def _saturated(self, seen: Tensor) -> Tensor:
         """R(s) + β of one plane."""
+        self._poll()
         model = seen.clamp_min(self._shift)
         bright = _bright(seen, self._shift)
         model[bright] = saturate(seen[bright] - self._shift) + self._shift

@@ -129,7 +129,7 @@ def richardson_lucy(
     if weight > 0:
         slope = _encoding_slope(x - shift, gamma)
         variation = TotalVariation(slope.mul_(weight), len(x), reporter.poll)
-    likelihood = PoissonLikelihood(blurry, shift)
+    likelihood = PoissonLikelihood(blurry, shift, reporter.poll)
     x, seen, facts = _minimise(
         x,
         operator,

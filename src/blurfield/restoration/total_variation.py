@@ -35,7 +35,7 @@ class TotalVariation:
     channels : int
         Number C of channels.
     poll : callable
-        Called without arguments between steps; what it raises stops the computation.
+        Called without arguments between channels; what it raises stops the computation.
 
     Notes
     -----
@@ -58,6 +58,7 @@ class TotalVariation:
         for plane in x:
             squares[0, :-1].add_((plane[1:] - plane[:-1]).square_())
             squares[0, :, :-1].add_((plane[:, 1:] - plane[:, :-1]).square_())
+            self._poll()
         return total(squares.sqrt_().mul_(self._weights))
 
     def proximal(self, z: Tensor, metric: Tensor, minimum: float, steps: int) -> Tensor:
@@ -86,7 +87,6 @@ class TotalVariation:
         for _ in range(steps):
             self._ascend(x, step)
             x = self._primal(z, metric, minimum, out=x)
-            self._poll()
         return x
 
     def _ascend(self, x: Tensor, step: Tensor) -> None:
@@ -96,6 +96,7 @@ class TotalVariation:
             down[:-1].addcmul_(step[0, :-1], plane[1:] - plane[:-1])
             across[:, :-1].addcmul_(step[0, :, :-1], plane[:, 1:] - plane[:, :-1])
             squares.addcmul_(down, down).addcmul_(across, across)
+            self._poll()
         length = squares.sqrt_()
         shrink = self._weights[0] / torch.maximum(length, self._weights[0])
         self._down.mul_(shrink)
@@ -113,6 +114,7 @@ class TotalVariation:
             plane[1:].sub_(down[:-1])
             plane[:, 1:].sub_(across[:, :-1])
             plane.mul_(scale).add_(point).clamp_(min=minimum)
+            self._poll()
         return x
 
 
