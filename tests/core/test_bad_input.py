@@ -171,6 +171,7 @@ COMMANDS = {
     "gamma-nan": ("estimate {}/good.png -o {}/o.blurfield --gamma nan", "a number above 0"),
     "kernel-size": ("estimate {}/good.png -o {}/o.blurfield --kernel-size 12", "must be odd"),
     "threshold": ("mask {}/good.png -o {}/out.png --threshold 1.5", "between 0 and 1"),
+    "strength": ("deblur {}/good.png -o {}/out.png --strength 2", "from 0 to 1"),
     "noise": ("simulate {}/good.png -o {}/out.png --noise -1", "must not be negative"),
     "iterations": ("deblur {}/good.png -o {}/out.png --iterations 2.5", "whole number above 0"),
     "seed": ("simulate {}/good.png -o {}/out.png --seed -3", "whole number from 0"),
@@ -179,7 +180,7 @@ COMMANDS = {
         "'sharpest'.*windowed",
     ),
     "unknown-method": (
-        "deblur {}/good.png --field {}/good.blurfield -o {}/out.png --method magic",
+        "deblur {}/good.png -o {}/out.png --method magic",
         "'magic'.*richardson-lucy",
     ),
     "unknown-kind": ("simulate {}/good.png -o {}/out.png --kind wavy", "'wavy'.*segments"),

@@ -47,10 +47,14 @@ def deblur(options: argparse.Namespace, console: Console) -> None:
 
     output = check_output(options.output, IMAGE_SUFFIXES, [options.image, options.field])
     image = read_image(options.image)
+
+    from blurfield.restoration import METHODS, deblur
+
+    if options.method not in ("auto", *METHODS):  # asked before the estimation, not after it
+        raise ValueError(
+            f"method {options.method!r} is not installed; installed: {', '.join(METHODS)}"
+        )
     field, seconds = _given_or_estimated_field(image, options, console)
-
-    from blurfield.restoration import deblur
-
     chosen = {"strength": options.strength, "iterations": options.iterations}
     start = time.perf_counter()
     with console.progress() as progress:
