@@ -278,7 +278,7 @@ class _Level:
         auto, cross = normal_equations(edges, self._gradient, self._optics, self._side)
         support = narrow_support(self._side, tracks.extent, kernels)
         return prune(
-            solve(auto, cross, kernels, settings.ridge, support),
+            solve(auto, cross, kernels, settings.ridge, support, poll),
             settings.threshold,
             tracks.isolation,
         )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Steps of the projected gradient method; more change nothing visible.
 _STEPS = 60
@@ -84,7 +88,14 @@ def normal_equations(
     return auto, cross
 
 
-def solve(auto: Tensor, cross: Tensor, start: Tensor, ridge: float, support: Tensor) -> Tensor:
+def solve(
+    auto: Tensor,
+    cross: Tensor,
+    start: Tensor,
+    ridge: float,
+    support: Tensor,
+    poll: Callable[[], None],
+) -> Tensor:
     """Minimise ½ k·A·k − b·k + ½ γ‖k‖² over kernels k ≥ 0 within a support.
 
     Accelerated projected gradients (Beck & Teboulle 2009); the products with the Toeplitz matrix A
@@ -100,6 +111,8 @@ def solve(auto: Tensor, cross: Tensor, start: Tensor, ridge: float, support: Ten
         Tikhonov weight γ.
     support : Tensor
         1 where the kernel may differ from 0, else 0; broadcast against the kernels.
+    poll : callable
+        Called between steps; may raise to stop.
 
     Returns
     -------
@@ -125,6 +138,7 @@ def solve(auto: Tensor, cross: Tensor, start: Tensor, ridge: float, support: Ten
     step = support / (_MARGIN * largest + ridge)
     kernels, ahead, momentum = start, start, 1.0
     for _ in range(_STEPS):
+        poll()
         new = (ahead - step * (product(ahead) + ridge * ahead - cross)).clamp_min(0)
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         ahead = new + (momentum - 1) / following * (new - kernels)

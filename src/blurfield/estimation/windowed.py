@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
-from blurfield.comparison import kernel_similarity
 from blurfield.compute import Reporter
 from blurfield.field import KernelField
 
@@ -131,7 +131,7 @@ def estimate_windowed(
     guesses = torch.stack([mean[0], found[0, 0]]).expand(len(cut), -1, -1, -1)
     reporter.advance(0, "Estimating the blur of parts of the image")
     means, own, _ = estimate_kernels(cut, size, local, reporter, guesses)
-    kernels = common_frame(torch.cat([mean, found[0], means, own.flatten(0, 1)]))
+    kernels = common_frame(torch.cat([mean, found[0], means, own.flatten(0, 1)]), reporter.poll)
 
     reporter.advance(0, "Comparing the kernels")
     stride = round(layout.trial_stride * size)
@@ -158,6 +158,7 @@ def estimate_windowed(
             },
         },
     )
+    reporter.poll()
     if field.num_kernels > max_kernels:
         field = field.compress(max_kernels)
     reporter.advance()
@@ -188,7 +189,8 @@ def _middle(image: Tensor, pixels: int) -> Tensor:
 
 def _agreement(kernels: Tensor, weights: Tensor) -> Tensor:
     """How alike the kernels that make up each window's mixture are to it, (N,)."""
-    mixtures = torch.einsum("nc,cij->nij", weights, kernels)
-    alike: Any = kernel_similarity(mixtures[:, None], kernels[None])
-    agreement: Tensor = (weights * alike).sum(1)
+    taps = kernels.flatten(1)
+    mixtures = weights @ taps
+    cosines = functional.normalize(mixtures, dim=1) @ functional.normalize(taps, dim=1).T
+    agreement: Tensor = (weights * cosines).sum(1)
     return agreement

@@ -117,7 +117,7 @@ def judge(windows: Tensor, kernels: Tensor, poll: Callable[[], None]) -> Tensor:
     return torch.cat(scores)
 
 
-def common_frame(kernels: Tensor) -> Tensor:
+def common_frame(kernels: Tensor, poll: Callable[[], None]) -> Tensor:
     """Move kernels (C, K, K) by whole pixels so that like kernels coincide.
 
     Each kernel is known up to a translation only, and mixtures of kernels that are shifted
@@ -125,8 +125,11 @@ def common_frame(kernels: Tensor) -> Tensor:
     that is most alike to any that has its place is aligned with it. Kernels unlike all others stay
     with their centre of mass in the middle, and so does the whole on average.
     """
-    alike = kernel_similarity(kernels[:, None], kernels[None]).cpu()
-    alike.fill_diagonal_(0)
+    rows = []
+    for kernel in kernels:
+        poll()
+        rows.append(kernel_similarity(kernel, kernels))
+    alike = torch.stack(rows).cpu().fill_diagonal_(0)
     moved = kernels.clone()
     placed = [int(alike.sum(1).argmax())]
     left = [index for index in range(len(kernels)) if index != placed[0]]
