@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _BATCH = {"cpu": 2**19, "cuda": 2**25}
 
 #: Bytes of tile-ordered mixing maps that are kept from one call to the next.
-_MAP_CACHE = {"cpu": 64 << 20, "cuda": 1 << 30}
+_MAP_CACHE = {"cpu": 40 << 20, "cuda": 1 << 30}
 
 
 class _Group(NamedTuple):
