@@ -273,13 +273,15 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["noise.png"]
 
 
-def test_closed_pipe_is_no_traceback(scene: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_closed_pipe_is_no_traceback(scene: Path, tmp_path: Path, unbuffered: str) -> None:
     command = [sys.executable, "-m", "blurfield", "mask", str(scene / "true.blurfield"), "--json"]
     with subprocess.Popen(
         [*command, "-o", str(tmp_path / "m.png")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options = build_parser().parse_args(arguments)
             options.run(options, Console(quiet=options.quiet, as_json=options.json))
+            # Here and not at exit, where nobody could handle that the reader has gone.
+            sys.stdout.flush()
         except KeyboardInterrupt:
             print("blurfield: stopped", file=sys.stderr)
             return INTERRUPTED
