@@ -20,11 +20,10 @@ average of 2000 simulated shakes (``mean kernel``).
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,17 +33,15 @@ import torch
 
 import blurfield
 from blurfield import KernelField
-from blurfield.simulation import camera_shake_kernels
+from blurfield.evaluation.photographs import MANIFEST, photograph_files, read_photograph
+from blurfield.evaluation.scenes import SETTINGS, Setting, guesses, make_scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-#: Kinds of rows of the manifest that are photographs.
-PHOTOGRAPHS = ("photo", "crop", "zoom")
 KINDS = ("uniform", "segments", "rotation")
-TRAINING_KERNELS = 2000
 
 
 @dataclass(frozen=True)
@@ -58,31 +55,18 @@ class Case:
     gamma: float
 
 
-def photographs(folder: Path, count: int) -> list[Path]:
-    """Validation photographs, evenly spread over the manifest."""
-    with (folder / "manifest.csv").open(newline="") as stream:
-        files = [
-            folder / row["file"]
-            for row in csv.DictReader(stream)
-            if row["split"] == "val" and row["kind"] in PHOTOGRAPHS
-        ]
-    chosen = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
-    return [files[index] for index in chosen]
+def setting_of(kind: str, arguments: argparse.Namespace) -> Setting:
+    """What is done to the photographs of a kind."""
+    return replace(SETTINGS[kind], max_extent=arguments.max_extent, noise=arguments.noise)
 
 
 def simulated(kind: str, files: list[Path], arguments: argparse.Namespace) -> Iterator[Case]:
     """Blur each photograph with a field of its own."""
-    for index, path in enumerate(files):
-        blurry, truth = blurfield.simulate(
-            iio.imread(path),
-            kind=kind,
-            seed=1000 * arguments.seed + index,
-            max_extent=arguments.max_extent,
-            noise=arguments.noise,
-            segments=2,
-            boundary="valid",
-        )
-        yield Case(kind, path.stem, blurry, truth, truth.metadata["gamma"])
+    setting = setting_of(kind, arguments)
+    for number, path in enumerate(files):
+        photograph = read_photograph(path)
+        scene = make_scene(photograph, path.stem, kind, setting, arguments.seed, number)
+        yield Case(kind, scene.name, scene.blurry, scene.truth, scene.gamma)
 
 
 def levin(folder: Path) -> Iterator[Case]:
@@ -94,26 +78,11 @@ def levin(folder: Path) -> Iterator[Case]:
     yield Case("levin", "im1_kernel4", image, truth, 1.0)
 
 
-def guesses(arguments: argparse.Namespace) -> dict[str, torch.Tensor]:
-    """Kernels that need no image: no blur, and the average of simulated shakes."""
-    size = 2 * int(np.ceil((arguments.max_extent - 1) / 2)) + 1
-    delta = torch.zeros(size, size)
-    delta[size // 2, size // 2] = 1
-    shakes = camera_shake_kernels(
-        TRAINING_KERNELS,
-        size,
-        max_extent=arguments.max_extent,
-        min_extent=max(1.0, arguments.max_extent / 3),
-        generator=torch.Generator().manual_seed(arguments.seed),
-    )
-    return {"delta": delta, "mean kernel": shakes.mean(dim=0)}
-
-
-def assess(case: Case, baselines: dict[str, torch.Tensor], arguments: Any) -> dict[str, Any]:
+def assess(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
     """Similarity of all guesses and models, and the models' seconds, for one image."""
+    baselines = guesses(setting_of(KINDS[0], arguments), case.truth.shape, arguments.seed)
     scores = {
-        name: blurfield.similarity(KernelField.uniform(kernel, case.truth.shape), case.truth).mean
-        for name, kernel in baselines.items()
+        name: blurfield.similarity(field, case.truth).mean for name, field in baselines.items()
     }
     seconds = {}
     for model in arguments.models:
@@ -171,8 +140,8 @@ def arguments_from(command_line: list[str]) -> argparse.Namespace:
     arguments = parser.parse_args(command_line)
     if arguments.count < 1:
         parser.error("--count must be at least 1")
-    if not (arguments.images / "manifest.csv").is_file():
-        parser.error(f"there is no manifest.csv in {arguments.images}")
+    if not (arguments.images / MANIFEST).is_file():
+        parser.error(f"there is no {MANIFEST} in {arguments.images}")
     return arguments
 
 
@@ -181,16 +150,15 @@ def main(command_line: list[str] | None = None) -> None:
     arguments = arguments_from(sys.argv[1:] if command_line is None else command_line)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    files = photographs(arguments.images, arguments.count)
+    files = photograph_files(arguments.images, arguments.count)
     cases = {kind: simulated(kind, files, arguments) for kind in arguments.kinds}
     if arguments.test:
         cases["levin"] = levin(arguments.test)
-    baselines = guesses(arguments)
     results = {}
     for kind, blurred in cases.items():
         rows = []
         for case in blurred:
-            rows.append(assess(case, baselines, arguments))
+            rows.append(assess(case, arguments))
             if arguments.verbose and not arguments.json:
                 row = rows[-1]
                 scores = "  ".join(f"{name} {s:.3f}" for name, s in row["similarity"].items())
