@@ -45,8 +45,8 @@ PROTOCOL = (
     "PSNR and SSIM (skimage.metrics) of 8-bit encoded values against the sharp photograph. "
     "'registered': the picture is first moved as a whole, by a fraction of a pixel, to where it "
     "fits best, since an estimated field is known up to a translation only, and a border as wide "
-    "as half a kernel plus that move is left out. Similarity: greatest normalised "
-    "cross-correlation of estimated and true kernel over all shifts, mean over a grid of pixels."
+    "as a kernel is left out. Similarity: greatest normalised cross-correlation of estimated and "
+    "true kernel over all shifts, mean over a grid of pixels."
 )
 
 #: Pictures of the contact sheet: key of the file, caption.
@@ -152,7 +152,8 @@ def fidelity(picture: Picture, truth: Picture, border: int) -> dict[str, Any]:
     picture, truth : array, uint8, shape (H, W, 3)
         What to judge, and what it should be.
     border : int
-        Pixels to leave out at each side after registration, besides those moved in.
+        Pixels to leave out at each side after registration, and the farthest that the picture is
+        moved, for which as many are left out again.
 
     Returns
     -------
@@ -160,21 +161,15 @@ def fidelity(picture: Picture, truth: Picture, border: int) -> dict[str, Any]:
         ``psnr`` in dB and ``ssim`` of the whole picture as it is; ``psnr_registered`` and
         ``ssim_registered`` after a translation, which is ``shift`` = [down, right] in pixels.
     """
-    from scipy.ndimage import shift as moved
-    from skimage.registration import phase_cross_correlation
+    from .evaluation.alignment import register
 
-    down_right = phase_cross_correlation(
-        truth.mean(-1), picture.mean(-1), upsample_factor=20, normalization=None
-    )[0]
-    aligned = moved(picture.astype(float), (*down_right, 0), order=3, mode="nearest")
-    margin = border + int(np.ceil(np.abs(down_right).max()))
-    inner = slice(margin, -margin), slice(margin, -margin)
+    found = register(picture.astype(float), truth.astype(float), border)
     plain = _quality(picture.astype(float), truth.astype(float))
-    registered = _quality(aligned.clip(0, 255)[inner], truth.astype(float)[inner])
+    registered = _quality(found.image.clip(0, 255), found.truth)
     return {
         **plain,
         **{f"{name}_registered": value for name, value in registered.items()},
-        "shift": [float(step) for step in down_right],
+        "shift": list(found.shift),
     }
 
 
