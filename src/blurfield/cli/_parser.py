@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from typing import NoReturn
 
 from blurfield import __version__
 
-from . import _commands
+from . import _commands, _evaluate
+from ._values import dial, fraction, gamma, not_negative, odd, positive_int, seed
 
 _FIELD_HELP = "a .blurfield file, or one kernel for the whole image (.mat, .npy, .npz or an image)"
 
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     light = _Parser(add_help=False)
     light.add_argument(
         "--gamma",
-        type=_gamma,
+        type=gamma,
         default="auto",
         help="exponent that turns values into linear light; auto (default): 2.2 for 8-bit images, "
         "1 for others",
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     model = _Parser(add_help=False)
     model.add_argument("--model", default="auto", help="how to estimate; auto is the default")
     model.add_argument(
-        "--kernel-size", type=_odd, metavar="K", help="side of the estimated kernels in pixels, odd"
+        "--kernel-size", type=odd, metavar="K", help="side of the estimated kernels in pixels, odd"
     )
 
     command = commands.add_parser(
@@ -67,11 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--method", default="auto", help="how to deblur; auto is the default")
     command.add_argument(
         "--strength",
-        type=_dial,
+        type=dial,
         metavar="S",
         help="from 0, faithful and calm, to 1, crisp (default: 0.5)",
     )
-    command.add_argument("--iterations", type=_positive_int, metavar="N", help="at most so many")
+    command.add_argument("--iterations", type=positive_int, metavar="N", help="at most so many")
     command.set_defaults(run=_commands.deblur)
 
     command = commands.add_parser(
@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", metavar="OUT", required=True)
     command.add_argument(
         "--threshold",
-        type=_fraction,
+        type=fraction,
         default=0.25,
         help="a kernel whose L2 norm is at most this is blur; that of a line of L pixels is 1/√L "
         "(default 0.25)",
@@ -106,16 +106,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", metavar="OUT", required=True)
     command.add_argument("--truth", metavar="F.blurfield", help="where to write the true field")
     command.add_argument("--kind", default="segments", help="kind of blur (default segments)")
-    command.add_argument("--seed", type=_seed, default=0, help="start of the random numbers")
+    command.add_argument("--seed", type=seed, default=0, help="start of the random numbers")
     command.add_argument(
         "--noise",
-        type=_not_negative,
+        type=not_negative,
         default=0.01,
         help="standard deviation of the noise, white = 1 (default 0.01)",
     )
     command.add_argument(
         "--max-extent",
-        type=_positive_int,
+        type=positive_int,
         default=33,
         metavar="PX",
         help="longest motion in pixels (default 33)",
@@ -129,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--image", metavar="IMAGE", help="draw the kernels over this image")
     command.add_argument("-o", "--output", metavar="OUT", required=True)
     command.add_argument(
-        "--spacing", type=_positive_int, metavar="PX", help="distance between two kernels"
+        "--spacing", type=positive_int, metavar="PX", help="distance between two kernels"
     )
     command.set_defaults(run=_commands.show)
 
@@ -139,72 +139,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", default="blurfield-demo", metavar="DIR", help="folder to write (blurfield-demo)"
     )
-    command.add_argument("--seed", type=_seed, default=0, help="start of the random numbers")
+    command.add_argument("--seed", type=seed, default=0, help="start of the random numbers")
     command.add_argument(
-        "--size", type=_positive_int, default=512, metavar="PX", help="side of the photograph"
+        "--size", type=positive_int, default=512, metavar="PX", help="side of the photograph"
     )
     command.add_argument("--view", action="store_true", help="open the results in napari")
     command.set_defaults(run=_commands.demo)
+
+    _evaluate.add_parser(commands, light=light, device=device, spoken=spoken)
     return parser
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"must be a number, but is {text!r}")
-    return value
-
-
-def _gamma(text: str) -> float | str:
-    if text == "auto":
-        return text
-    try:
-        value = _number(text)
-    except argparse.ArgumentTypeError:
-        value = 0.0
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"must be 'auto' or a number above 0, but is {text!r}")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    value = _number(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, but is {text!r}")
-    return value
-
-
-def _dial(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1, but is {text!r}")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, but is {text!r}")
-    return value
-
-
-def _positive_int(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, but is {text!r}")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0, but is {text!r}")
-    return int(text)
-
-
-def _odd(text: str) -> int:
-    value = _positive_int(text)
-    if value % 2 == 0:
-        raise argparse.ArgumentTypeError(f"must be odd, but is {text!r}")
-    return value

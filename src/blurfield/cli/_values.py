@@ -1,0 +1,76 @@
+"""Values on the command line: text to numbers, with errors that say what is accepted."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a number, but is {text!r}")
+    return value
+
+
+def gamma(text: str) -> float | str:
+    """``"auto"`` or a number above 0."""
+    if text == "auto":
+        return text
+    try:
+        value = number(text)
+    except argparse.ArgumentTypeError:
+        value = 0.0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be 'auto' or a number above 0, but is {text!r}")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """A number from 0."""
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, but is {text!r}")
+    return value
+
+
+def dial(text: str) -> float:
+    """A number from 0 to 1."""
+    value = number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, but is {text!r}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number between 0 and 1, both excluded."""
+    value = number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, but is {text!r}")
+    return value
+
+
+def positive_int(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, but is {text!r}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 that fits 63 bits."""
+    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, but is {text!r}")
+    return int(text)
+
+
+def odd(text: str) -> int:
+    """An odd whole number from 1."""
+    value = positive_int(text)
+    if value % 2 == 0:
+        raise argparse.ArgumentTypeError(f"must be odd, but is {text!r}")
+    return value
