@@ -190,7 +190,8 @@ def align_homography(
     """
     cv2 = _opencv()
     factor = intensity_factor(truth, image)
-    scaled = factor * image.astype(np.float64)
+    # Single precision throughout: OpenCV 5.0 warps double precision wrongly in places.
+    scaled = (factor * image).astype(np.float32)
     matrix, converged = np.eye(3, dtype=np.float32), True
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ECC_STEPS, 0.0)
     try:
@@ -214,14 +215,20 @@ def align_homography(
         borderMode=cv2.BORDER_REFLECT,
     )
     mask = cv2.warpPerspective(
-        np.ones(truth.shape[:2]),
+        np.ones(truth.shape[:2], np.float32),
         matrix,
         size,
         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=0,
     )
-    return Homography(warped, mask, factor, matrix.astype(np.float64), converged)
+    return Homography(
+        image=warped.astype(np.float64),
+        mask=mask.astype(np.float64),
+        factor=factor,
+        matrix=matrix.astype(np.float64),
+        converged=converged,
+    )
 
 
 def _grey(values: NDArray[np.floating[Any]], cv2: Any) -> NDArray[np.float32]:
