@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from skimage.data import camera
@@ -11,7 +12,7 @@ from skimage.data import camera
 import blurfield
 from napari_blurfield import deblur_layer, estimate_layers, find_field
 from napari_blurfield.layers import FACTS, role_of
-from napari_blurfield.widgets import DeblurWidget, EstimateWidget
+from napari_blurfield.widgets import DeblurWidget, EstimateWidget, MaskWidget
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,30 @@ def test_cancelling_real_work_takes_less_than_a_second(kind, viewer, qtbot, note
     assert time.monotonic() - started < 1
     assert len(viewer.layers) == 1
     assert not notes
+
+
+PHOTOGRAPHS = [
+    *("cuhk/motion0065.png", "cuhk/motion0084.png", "kohler/Blurry2_1.png", "lai/building1.jpg"),
+    *("lai/coke.jpg", "gopro/Istanbul_blur1.png", "official/0316.png", "levin/im1_kernel4.png"),
+    "micro/mbm_car_t.png",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_photographs_of_moving_things(name, shared, viewer, qtbot, finish, notes):
+    """Parts of real photographs, some in colour, go through all widgets without a warning."""
+    image = iio.imread(shared / "data" / "test" / name)
+    y, x = image.shape[0] // 2 - 64, image.shape[1] // 2 - 64
+    part = image[y : y + 128, x : x + 128]
+    viewer.add_image(part.copy(), name="photograph", rgb=part.ndim == 3)
+    estimate, mask, deblur = (kind(viewer) for kind in (EstimateWidget, MaskWidget, DeblurWidget))
+    for widget in (estimate, mask, deblur):
+        qtbot.addWidget(widget)
+    estimate.largest.setValue(15)
+    for widget in (estimate, mask, deblur):
+        widget.run()
+        finish(widget)
+    assert not notes
+    assert viewer.layers["photograph deblurred"].data.shape == part.shape
+    np.testing.assert_array_equal(viewer.layers["photograph"].data, part)
