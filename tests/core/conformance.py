@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 F64 = torch.float64
 
 
 def hashed(j: int, n: int) -> Tensor:
     """hash(j, 0…n−1) of the specification, float64 in [−1, 1)."""
-    mask = 0xFFFFFFFF
-    x = (torch.arange(n, dtype=torch.int64) + 1000003 * j) & mask
-    x ^= x >> 16
-    x = (x * 0x7FEB352D) & mask
-    x ^= x >> 15
-    # The product of two 32-bit numbers can pass 2^63: multiply in two halves.
-    x = (((x >> 16) * 0x846CA68B & 0xFFFF) << 16) + (x & 0xFFFF) * 0x846CA68B & mask
-    x ^= x >> 16
-    return 2 * x.double() / 2**32 - 1
+    values = np.empty(n)
+    for start in range(0, n, 1 << 18):  # pieces that fit the cache
+        stop = min(start + (1 << 18), n)
+        x = (np.arange(start, stop) + 1000003 * j).astype(np.uint32)  # products wrap, as they must
+        x ^= x >> np.uint32(16)
+        x *= np.uint32(0x7FEB352D)
+        x ^= x >> np.uint32(15)
+        x *= np.uint32(0x846CA68B)
+        x ^= x >> np.uint32(16)
+        np.multiply(x, 2.0**-31, out=values[start:stop])
+    return torch.from_numpy(values - 1)
+
+
+def fill(module: nn.Module, gain: float) -> None:
+    """Set the parameters of a network as the specification does; buffers are left as they are."""
+    parameters = dict(module.named_parameters())
+    for j, name in enumerate(sorted(parameters)):
+        values = parameters[name].data
+        numbers = hashed(j, values.numel()).reshape(values.shape)
+        if values.ndim > 1:
+            numbers *= gain * math.sqrt(6 / values[0].numel())
+        elif name.endswith("weight"):
+            numbers = 1 + 0.1 * numbers
+        else:
+            numbers *= 0.1
+        values.copy_(numbers)
 
 
 def img(channels: int, height: int, width: int) -> Tensor:
