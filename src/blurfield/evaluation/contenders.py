@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blurfield.estimation import estimate, installed_models
+from blurfield.checkpoints import read_checkpoint
+from blurfield.estimation import MODELS, estimate, installed_models
 
 if TYPE_CHECKING:
     import os
@@ -66,14 +67,17 @@ def contenders(
     models : sequence of str or None
         Names of installed models; None for all of them.
     checkpoints : sequence of path-like
-        Checkpoint files, each of an architecture that is also the name of a model.
+        Checkpoint files, each of an architecture that is also the name of a model. Each is called
+        as its file is, without the extension; where that name is taken, by its whole path.
     device : torch.device
         Where they compute.
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such checkpoint.
     ValueError
-        If a model is not installed, or a checkpoint is of no known architecture.
+        If a model is not installed, or a file is not the checkpoint of an estimator.
     """
     installed = installed_models()
     names = installed if models is None else list(models)
@@ -83,4 +87,14 @@ def contenders(
                 f"the model {name!r} is not installed; installed: {', '.join(installed)}"
             )
     found = [Contender(name, name, device, {}) for name in names]
+    for path in checkpoints:
+        checkpoint = read_checkpoint(path)
+        if checkpoint.architecture not in MODELS:
+            raise ValueError(
+                f"{path} holds weights for {checkpoint.architecture!r}, which is not an estimator; "
+                f"known: {', '.join(MODELS)}"
+            )
+        taken = {other.name for other in found}
+        name = str(path) if checkpoint.name in taken else checkpoint.name
+        found.append(Contender(name, checkpoint.architecture, device, {"checkpoint": checkpoint}))
     return found
