@@ -1,0 +1,299 @@
+"""Blurry images with known kernels, made in batches on the device that trains.
+
+A batch consists of three parts of fixed size, so that shapes never change: samples of up to two
+kernels (one for the whole image, or a segment or object on a background), of up to four segments,
+and of cameras that turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from blurfield.images import decode, encode
+
+from .images import GAMMA, ImageBank
+from .kernels import GRID, bilinear_grid, delta, turn
+
+#: Pixels along each side of a cell of the mixing maps that the network predicts.
+STRIDE = 4
+#: Shares of a batch: samples of two kernels and of four; the rest is a turning camera.
+_PAIRS, _QUADS = 0.45, 0.25
+#: Probability that a sample of two kernels has only one of them.
+_UNIFORM = 0.6
+#: Probability that a background stands still, and that nothing moves at all.
+_STILL, _NO_BLUR = 0.25, 0.04
+#: Masks are made at this fraction of the resolution, as bilinear maps.
+_MASK_STRIDE = 2
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What the simulated camera does.
+
+    Attributes
+    ----------
+    noise : float
+        Largest standard deviation of the noise of encoded values, white = 1; small ones are more
+        frequent.
+    exposure : (float, float)
+        Range of the factor on the light, drawn evenly on a logarithmic scale.
+    lamps : float
+        Probability that bright things are much brighter than white, up to fivefold.
+    grey : float
+        Probability of an image without colour.
+    """
+
+    noise: float = 0.04
+    exposure: tuple[float, float] = (0.35, 1.6)
+    lamps: float = 0.15
+    grey: float = 0.1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples and what is known of them.
+
+    Attributes
+    ----------
+    seen : Tensor
+        Blurry images as a file would hold them, encoded with the exponent 2.2, float32
+        (N, 3, S, S) in [0, 1].
+    sharp : Tensor
+        Mean over the colours of the light before the blur, (N, S + K − 1, S + K − 1).
+    kernels, mixing : tuple of Tensor
+        For each part of the batch, kernels (n, J, K, K) and their coefficients (n, J, h, w) on
+        cells of `STRIDE` pixels.
+    """
+
+    seen: Tensor
+    sharp: Tensor
+    kernels: tuple[Tensor, ...]
+    mixing: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+    def targets(self, cells: Tensor) -> Tensor:
+        """Mean kernels (N, P, K²) of cells, given by their flat indices (P,)."""
+        return torch.cat(
+            [
+                torch.einsum("njp,njk->npk", mixing.flatten(2)[:, :, cells], kernels.flatten(2))
+                for kernels, mixing in zip(self.kernels, self.mixing, strict=True)
+            ]
+        )
+
+    def surroundings(self, side: int) -> Tensor:
+        """Mean kernels (N, T, K²) of squares of `side` cells that tile the image."""
+        parts = []
+        for kernels, mixing in zip(self.kernels, self.mixing, strict=True):
+            mean = functional.avg_pool2d(mixing, side).flatten(2)
+            parts.append(mean.transpose(1, 2) @ kernels.flatten(2))
+        return torch.cat(parts)
+
+    def segment_weights(self, cells: Tensor, power: float) -> Tensor:
+        """Weights (N, P) of cells, of mean about 1: a segment's area to the power −`power`."""
+        parts = []
+        for mixing in self.mixing:
+            flat = mixing.flatten(2)
+            if mixing.shape[1] == GRID * GRID:  # the cells of a camera field are no segments
+                parts.append(torch.ones_like(flat[:, 0, cells]))
+                continue
+            area = flat.mean(2, keepdim=True).clamp_min(0.02)
+            each = area**-power
+            mean = (area * each).sum(1, keepdim=True) / area.sum(1, keepdim=True)
+            parts.append((flat[:, :, cells] * each / mean).sum(1))
+        return torch.cat(parts)
+
+
+class SampleMaker:
+    """Makes batches for the estimator.
+
+    Parameters
+    ----------
+    images : ImageBank
+        Sharp images.
+    kernels : Tensor
+        Kernels (M, K, K), on the same device.
+    cameras : Tensor
+        Camera fields (F, GRID, GRID, K, K), on the same device.
+    side : int
+        Side S of the samples in pixels, a multiple of 4.
+    batch : int
+        Samples in a batch, at least 3.
+    capture : Capture
+        What the simulated camera does.
+    """
+
+    def __init__(
+        self,
+        images: ImageBank,
+        kernels: Tensor,
+        cameras: Tensor,
+        *,
+        side: int,
+        batch: int,
+        capture: Capture | None = None,
+    ) -> None:
+        if side % STRIDE or batch < 3:
+            raise ValueError(
+                f"samples need a side that is a multiple of {STRIDE} and batches of 3 or more, "
+                f"got {side} and {batch}"
+            )
+        self._images, self._kernels, self._cameras = images, kernels, cameras
+        self.side, self.batch = side, batch
+        self.kernel_size = int(kernels.shape[-1])
+        self._capture = capture or Capture()
+        self._device = kernels.device
+        pairs, quads = max(1, round(_PAIRS * batch)), max(1, round(_QUADS * batch))
+        self._parts = (pairs, quads, batch - pairs - quads)
+        self._read_grid = bilinear_grid(GRID, side).to(self._device)
+        self._read_cells = functional.avg_pool2d(self._read_grid[None], STRIDE)[0]
+        self._delta = delta(self.kernel_size, self._device)
+        self.mean_kernel = kernels.float().mean(0)
+
+    def make(self, generator: torch.Generator, symmetry: int) -> Batch:
+        """Make a batch.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            Source of all random numbers, on the device of the images.
+        symmetry : int
+            Which of the eight symmetries of the square to apply to all kernels.
+        """
+        wide = self.side + self.kernel_size - 1
+        crops, masked = self._images.crops(self.batch, wide, generator)
+        light = decode(crops[..., :3].permute(0, 3, 1, 2).float() / 255, GAMMA)
+        light = self._expose(light, generator)
+        labels = crops[..., 3]
+        pairs, quads, cameras = self._parts
+        seen, kernels, mixing = [], [], []
+        for start, stop, count in ((0, pairs, 2), (pairs, pairs + quads, 4)):
+            part = slice(start, stop)
+            k = self._draw_kernels(stop - start, count, symmetry, generator)
+            slots = self._slots(labels[part], masked[part], count, generator)
+            full, cells = self._soft(slots, k)
+            seen.append(_blur(light[part], k, full))
+            kernels.append(k)
+            mixing.append(cells)
+        k = self._draw_cameras(cameras, symmetry, generator)
+        seen.append(_blur(light[pairs + quads :], k, self._read_grid))
+        kernels.append(k)
+        mixing.append(self._read_cells.expand(cameras, -1, -1, -1).contiguous())
+        return Batch(
+            self._photograph(torch.cat(seen), generator),
+            light.mean(1),
+            tuple(kernels),
+            tuple(mixing),
+        )
+
+    def _rand(self, *shape: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(shape, generator=generator, device=self._device)
+
+    def _expose(self, light: Tensor, generator: torch.Generator) -> Tensor:
+        draw = self._rand(4, len(light), 1, 1, 1, generator=generator)
+        low, high = self._capture.exposure
+        factor = low * (high / low) ** draw[0]
+        # Bright images would become plain white.
+        light = light * torch.minimum(factor, 0.6 / light.mean((1, 2, 3), keepdim=True))
+        lamps = (draw[1] < self._capture.lamps) * 4 * draw[2]
+        light = light * (1 + lamps * ((light.amax(1, keepdim=True) - 0.6) / 0.3).clamp(0, 1))
+        grey = light.mean(1, keepdim=True)
+        return torch.where(draw[3] < self._capture.grey, grey, light)
+
+    def _draw_kernels(
+        self, n: int, count: int, symmetry: int, generator: torch.Generator
+    ) -> Tensor:
+        index = (self._rand(n, count, generator=generator) * len(self._kernels)).long()
+        kernels = turn(self._kernels[index.clamp_max(len(self._kernels) - 1)], symmetry, ((2, 3),))
+        draw = self._rand(n, generator=generator)
+        nothing = (draw < _NO_BLUR)[:, None].expand(-1, count).clone()
+        nothing[:, 0] |= draw < _NO_BLUR + _STILL
+        return torch.where(nothing[:, :, None, None], self._delta, kernels.float())
+
+    def _draw_cameras(self, n: int, symmetry: int, generator: torch.Generator) -> Tensor:
+        index = (self._rand(n, generator=generator) * len(self._cameras)).long()
+        fields = self._cameras[index.clamp_max(len(self._cameras) - 1)]
+        return turn(fields, symmetry, ((1, 2), (3, 4))).float().flatten(1, 2)
+
+    def _slots(
+        self, labels: Tensor, masked: Tensor, count: int, generator: torch.Generator
+    ) -> Tensor:
+        """Which kernel holds where, (n, h, w), at the resolution of masks."""
+        n = len(labels)
+        side = labels.shape[-1] // _MASK_STRIDE
+        noise = torch.randn(n, count, 5, 5, generator=generator, device=self._device)
+        bias = torch.randn(n, count, 1, 1, generator=generator, device=self._device)
+        blobs = functional.interpolate(noise, (side, side), mode="bicubic") + 0.4 * bias
+        random = _highest(blobs)
+        table = (self._rand(n, 256, generator=generator) * count).long()
+        table[:, 0] = 0  # the background may stand still
+        coarse = labels[:, 1::_MASK_STRIDE, 1::_MASK_STRIDE]
+        drawn = table.gather(1, coarse.flatten(1).long()).view_as(coarse)
+        draw = self._rand(2, n, 1, 1, generator=generator)
+        slots = torch.where(masked[:, None, None] & (draw[0] < 0.7), drawn, random)
+        if count == 2:
+            # All of the image in slot 1, whose kernel is a moving one.
+            slots = torch.where(draw[1] < _UNIFORM, 1, slots)
+        return slots
+
+    def _soft(self, slots: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients of pixels (n, J, S, S) and cells: masks blurred with their own kernels."""
+        count = kernels.shape[1]
+        masks = functional.one_hot(slots, count).permute(0, 3, 1, 2).float()
+        # A border moves with its kernel, seen at the resolution of the masks.
+        small = functional.avg_pool2d(
+            functional.pad(kernels, (0, 1, 0, 1)), _MASK_STRIDE, divisor_override=1
+        )
+        size = slots.shape[-1]
+        spectrum = torch.fft.rfft2(masks) * torch.fft.rfft2(small, s=(size, size)).conj()
+        soft = torch.fft.irfft2(spectrum, s=(size, size))
+        inner = self.side // _MASK_STRIDE
+        soft = soft[..., :inner, :inner].clamp_min(0) + 1e-6
+        soft = soft / soft.sum(1, keepdim=True)
+        full = functional.interpolate(soft, scale_factor=_MASK_STRIDE, mode="bilinear")
+        return full, functional.avg_pool2d(full, STRIDE)
+
+    def _photograph(self, light: Tensor, generator: torch.Generator) -> Tensor:
+        values = encode(light.clamp(0, 1), GAMMA)
+        draw = self._rand(len(values), 1, 1, 1, generator=generator)
+        noise = torch.randn(values.shape, generator=generator, device=self._device)
+        values = values + self._capture.noise * draw.pow(1.5) * noise
+        return (values.clamp(0, 1) * 255).round() / 255
+
+
+def _highest(values: Tensor) -> Tensor:
+    """Index of the greatest along the second axis; `argmax` is slow along other axes than the last."""
+    best, index = values[:, 0], torch.zeros_like(values[:, 0], dtype=torch.int64)
+    for number in range(1, values.shape[1]):
+        index = index.masked_fill(values[:, number] > best, number)
+        best = torch.maximum(best, values[:, number])
+    return index
+
+
+def _blur(light: Tensor, kernels: Tensor, mixing: Tensor) -> Tensor:
+    """Blur images (n, C, N, N) with kernels (n, J, K, K), J even, and maps ([n,] J, S, S).
+
+    Two kernels go into one complex transform, which gives one result as its real and the other as
+    its imaginary part.
+    """
+    wide, side = light.shape[-1], mixing.shape[-1]
+    mixing = mixing.expand(len(light), -1, -1, -1)
+    result = light.new_empty(*light.shape[:2], side, side)
+    # On a CPU, so few at a time that the transforms stay in its cache.
+    few = len(light) if light.is_cuda else 2
+    for start in range(0, len(light), few):
+        part = slice(start, start + few)
+        spectrum = torch.fft.fft2(light[part].to(torch.complex64))
+        pairs = torch.complex(kernels[part, 0::2], -kernels[part, 1::2])
+        transfer = torch.fft.fft2(pairs, s=(wide, wide)).conj().resolve_conj()
+        total = result[part].zero_()
+        for pair in range(transfer.shape[1]):
+            both = torch.fft.ifft2(spectrum * transfer[:, pair, None])[..., :side, :side]
+            total.addcmul_(both.real, mixing[part, 2 * pair, None])
+            total.addcmul_(both.imag, mixing[part, 2 * pair + 1, None])
+    return result.clamp_min_(0)
