@@ -122,8 +122,9 @@ class Job(QObject):
     def _on_reported(self, done: int, total: int, message: str) -> None:
         if self._settled:
             return
-        self._activity.show(done, total)
+        # First this: showing the bar processes events, and the job may end in the middle of it.
         self.progressed.emit(done, total, message + self._clock.time_left(done, total))
+        self._activity.show(done, total)
 
     def _on_returned(self, result: object) -> None:
         if self._settle():

@@ -72,6 +72,22 @@ def test_bar_in_the_activity_dock(qtbot):
     assert not bars._all_instances
 
 
+def test_no_progress_after_the_end(qtbot, monkeypatch):
+    job = Job(lambda progress: progress(0, 0, "looking"), "looking")
+    seen = []
+    job.progressed.connect(lambda *report: seen.append(report[2]))
+    job.succeeded.connect(lambda _: seen.append("succeeded"))
+
+    def show(done, total):
+        # As napari does while it draws the bar.
+        qtbot.waitUntil(lambda: "succeeded" in seen, timeout=10_000)
+
+    monkeypatch.setattr(job._activity, "show", show)
+    with qtbot.waitSignal(job.ended, timeout=10_000):
+        job.start()
+    assert seen == ["looking", "succeeded"]
+
+
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error"), ValueError("bad"), MemoryError()])
 def test_errors_are_shown_once(qtbot, notes, error):
     def fail(progress):
