@@ -26,7 +26,7 @@ from ._version import __version__
 from .files import atomic_write, require_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -90,8 +90,13 @@ class Checkpoint:
     bundled: bool
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def load(self) -> dict[str, Tensor]:
+    def load(self, poll: Callable[[], None] | None = None) -> dict[str, Tensor]:
         """Read the tensors.
+
+        Parameters
+        ----------
+        poll : callable, optional
+            Called between tensors; what it raises propagates.
 
         Returns
         -------
@@ -114,7 +119,7 @@ class Checkpoint:
                     tensors[name] = content.get_tensor(name)
         except SafetensorError as error:
             raise ValueError(f"cannot read the weights {self.path}: {error}") from error
-        if tensors_hash(tensors) != self.sha256:
+        if tensors_hash(tensors, poll) != self.sha256:
             raise ValueError(
                 f"the weights {self.path} are damaged: their values are not those that were "
                 "written; install them again"
@@ -122,6 +127,15 @@ class Checkpoint:
         return {
             name: values.to(torch.float32) if values.is_floating_point() else values
             for name, values in tensors.items()
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What a result says about the weights that made it, as plain JSON types."""
+        return {
+            "name": self.name,
+            "origin": self.origin,
+            "sha256": self.sha256,
+            "gamma": self.gamma,
         }
 
     def describe(self) -> dict[str, Any]:
@@ -356,15 +370,18 @@ def write_checkpoint(
     return read_checkpoint(target)
 
 
-def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+def tensors_hash(tensors: Mapping[str, Tensor], poll: Callable[[], None] | None = None) -> str:
     """Hash of the names, types, shapes and values of tensors on the CPU, in hexadecimal.
 
     The same tensors have the same hash whatever the order and the file in which they are stored.
+    `poll` is called between tensors.
     """
     import torch
 
     found = hashlib.sha256()
     for name in sorted(tensors):
+        if poll is not None:
+            poll()
         values = tensors[name].detach().contiguous()
         found.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
         found.update(values.reshape(-1).view(torch.uint8).numpy().data)

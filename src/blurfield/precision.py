@@ -16,16 +16,19 @@ def network_dtype(device: torch.device) -> torch.dtype:
     Returns
     -------
     torch.dtype
-        ``bfloat16`` on CUDA GPUs and CPUs that have instructions for it (AMX or AVX512-BF16), where
-        it is several times faster in the memory format ``channels_last``; ``float16`` on older CUDA
-        GPUs; ``float32`` elsewhere, where half precision would be slower.
+        ``bfloat16`` on CUDA GPUs and CPUs that have instructions for it (CPUs: AMX or AVX512-BF16),
+        where it is several times faster; ``float32`` elsewhere.
     """
-    if device.type == "cuda":
-        natively = torch.cuda.get_device_capability(device) >= (8, 0)
-        return torch.bfloat16 if natively else torch.float16
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return torch.bfloat16
     if device.type == "cpu" and has_fast_bfloat16():
         return torch.bfloat16
     return torch.float32
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return the order of a tensor's values in which convolutions are fastest on a device."""
+    return torch.channels_last if device.type in {"cpu", "cuda"} else torch.contiguous_format
 
 
 def has_fast_bfloat16() -> bool:

@@ -153,6 +153,15 @@ class TwoHeads(nn.Module):
         maps = torch.softmax(self.map_logits(coarse, x2, x1), dim=1)
         return self.kernels([mean(x1), mean(x2), *means]), maps
 
+    def on_step(self, tick: Callable[[float], None]) -> None:
+        """Have a function called with the number of multiplications after each step.
+
+        What makes the kernels is left out: its cost does not depend on the image's size.
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, SteppedConv2d) and not name.startswith("kernel"):
+                module.tick = tick
+
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features at strides 1 and 2, before the pooling: (N, 64, H, W), (N, 128, H/2, W/2)."""
         stem = self.inc_rgb if image.shape[1] == 3 else self.inc_gray
@@ -235,6 +244,7 @@ class _Down(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
+        self.channels = outputs
         self.double_conv = nn.Sequential(*_layers(inputs, outputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
