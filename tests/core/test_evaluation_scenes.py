@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from blurfield import Cancelled, KernelField, reblur
+from blurfield.checkpoints import write_checkpoint
 from blurfield.evaluation import SETTINGS, Scene, Setting, evaluate_synthetic, make_scene, psnr
 from blurfield.evaluation import contenders as contenders_module
 from blurfield.evaluation.photographs import photograph_files, read_photograph
@@ -225,6 +227,50 @@ def test_a_common_translation_does_not_count(
     assert figures["reblur_psnr"] > 25
     assert figures["gain_fraction"] > 0.6
     assert figures["seconds"] > 0
+
+
+def checkpoint(path: Path, architecture: str) -> Path:
+    weights = {"weight": torch.zeros(2)}
+    write_checkpoint(
+        path, weights, architecture=architecture, config={}, gamma=2.2, origin="a test"
+    )
+    return path
+
+
+def test_checkpoints_are_measured_under_their_files_names(
+    folder: Path, small_kinds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def estimate(image: np.ndarray, **options: Any) -> KernelField:
+        asked.append((options["model"], options["checkpoint"].path))
+        return KernelField.uniform(np.ones((1, 1), np.float32), image.shape[:2])
+
+    monkeypatch.setattr(contenders_module, "estimate", estimate)
+    first = checkpoint(tmp_path / "step-1000.safetensors", "compact")
+    (tmp_path / "other").mkdir()
+    second = checkpoint(tmp_path / "other" / "step-1000.safetensors", "two-heads")
+    results = evaluate_synthetic(
+        folder,
+        kinds=["uniform"],
+        count=1,
+        models=[],
+        checkpoints=[first, second],
+        deblurring=False,
+        device="cpu",
+    )
+    assert asked == [("compact", first), ("two-heads", second)]
+    assert list(results["all"]["fields"])[2:-1] == ["step-1000", str(second)]
+
+
+def test_files_that_are_no_estimator_are_refused(folder: Path, tmp_path: Path) -> None:
+    denoiser = checkpoint(tmp_path / "denoiser.safetensors", "denoiser")
+    with pytest.raises(ValueError, match="'denoiser', which is not an estimator"):
+        evaluate_synthetic(folder, models=[], checkpoints=[denoiser], device="cpu")
+    with pytest.raises(ValueError, match="as weights"):
+        evaluate_synthetic(folder, models=[], checkpoints=[folder / "photo0.png"], device="cpu")
+    with pytest.raises(FileNotFoundError, match="away"):
+        evaluate_synthetic(folder, models=[], checkpoints=[folder / "away"], device="cpu")
 
 
 def test_without_deblurring_there_are_no_gains(folder: Path, small_kinds: None) -> None:
