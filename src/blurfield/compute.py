@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -116,7 +115,10 @@ def available_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        # No such figure on Windows: a size that any machine able to run PyTorch has.
+        # Unlike the pages that are free, this counts those that only keep files at hand.
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            figures = dict(line.split(":") for line in lines)
+        return int(figures["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        # No such figure but on Linux: a size that any machine able to run PyTorch has.
         return 4 << 30

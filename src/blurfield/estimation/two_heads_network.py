@@ -23,8 +23,8 @@ MIN_SIDE = 32
 #: Channels at strides 1, 2, 4, 8 and 16.
 _WIDTHS = (64, 128, 256, 512, 1024)
 #: Multiplications of one step on a CPU, so that progress is told several times a second.
-_STEP = {torch.bfloat16: 8e10}
-_STEP_DEFAULT = 2e10
+_STEP = {torch.bfloat16: 4e10}
+_STEP_DEFAULT = 1e10
 
 
 class SteppedConv2d(nn.Conv2d):

@@ -29,10 +29,10 @@ _SIDES = (2048, 1024, 512, 256)
 #: up so that features at stride 4 can be cut.
 _HALO = 16
 #: Numbers held at once for each pixel of a tile and, at strides 4 to 32, of the whole image.
-_TILE_NUMBERS = 320
-_COARSE_NUMBERS = 64
-#: Share of the free memory that is used.
-_SHARE = 0.8
+_TILE_NUMBERS = 340
+_COARSE_NUMBERS = 110
+#: Shares of a GPU's free memory, and of the main memory, that are used.
+_SHARE_OF_GPU, _SHARE = 0.9, 0.6
 
 #: Pixels along a side for one cell of the features of each part, by the stage that computes it.
 _ENCODER = {"inc_rgb": 1, "down1": 1, "down2": 2}
@@ -79,10 +79,11 @@ def run_within_memory(
     """
     height, width = (int(n) for n in image.shape[2:])
     free = available_memory(image.device)
+    limit = (_SHARE_OF_GPU if image.is_cuda else _SHARE) * free
     whole = max(height, width)
     sides = [side] if side else [whole, *(size for size in _SIDES if size < whole)]
     for size in sides:
-        if not side and _needed(network, image, size) > _SHARE * free:
+        if not side and _needed(network, image, size) > limit:
             continue
         try:
             return run_in_tiles(network, image, size, progress)
