@@ -197,7 +197,7 @@ def test_cancel_stops_at_once(uniform, after):
     ("arguments", "error", "message"),
     [
         ({"model": "nonsense"}, ValueError, "'nonsense' is unknown; known: windowed, compact"),
-        ({"model": "compact"}, ValueError, "'compact' is not installed.*installed: windowed"),
+        ({"model": "two-heads"}, ValueError, "'two-heads' is not installed.*docs/weights.md"),
         ({"windows": 3}, TypeError, "'windowed' has no option 'windows'"),
         ({"kernel_size": 12}, ValueError, "odd number from 3 up, got 12"),
         ({"kernel_size": 1}, ValueError, "odd number from 3 up, got 1"),
@@ -225,5 +225,5 @@ def test_unusable_images(image, message):
 
 
 def test_models_are_listed():
-    assert installed_models() == ["windowed"]
+    assert "windowed" in installed_models()
     assert set(installed_models()) <= set(MODELS)

@@ -1,15 +1,19 @@
-"""From a blurry image to its kernel field."""
+"""From a blurry image to its kernel field.
+
+Importing this does not load PyTorch, so that a graphical interface can list the models at once.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blurfield._version import __version__
+from blurfield.checkpoints import installed
 from blurfield.compute import choose_device
-from blurfield.images import LinearImage, require_min_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import torch
 
@@ -18,10 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["MODELS", "estimate", "installed_models"]
 
-#: Names of all models. Some need weights that may not be installed.
-MODELS = ("windowed", "compact", "two-heads", "ufp")
 #: Images must be at least so many pixels high and wide.
 MIN_SIDE = 32
+
+
+class _Model(NamedTuple):
+    """A way to estimate.
+
+    Attributes
+    ----------
+    function : callable
+        Imports and returns the function that estimates.
+    weights : str or None
+        Kind of network whose weights it needs.
+    """
+
+    function: Callable[[], Callable[..., KernelField]]
+    weights: str | None = None
 
 
 def _windowed() -> Callable[..., KernelField]:
@@ -30,13 +47,36 @@ def _windowed() -> Callable[..., KernelField]:
     return estimate_windowed
 
 
-#: Models that can run here: functions that import theirs when it is first used.
-_INSTALLED: dict[str, Callable[[], Callable[..., KernelField]]] = {"windowed": _windowed}
+def _compact() -> Callable[..., KernelField]:
+    from .compact import estimate_compact
+
+    return estimate_compact
+
+
+def _two_heads() -> Callable[..., KernelField]:
+    from .two_heads import estimate_two_heads
+
+    return estimate_two_heads
+
+
+_MODELS = {
+    "windowed": _Model(_windowed),
+    "compact": _Model(_compact, "compact"),
+    "two-heads": _Model(_two_heads, "two-heads"),
+}
+
+#: Names of all models. Some need weights that may not be installed.
+MODELS = tuple(_MODELS)
+
+#: Kernel similarity that models reach, the mean over all kinds of scenes of
+#: ``blurfield evaluate synthetic``. A model that is not listed is used on demand only.
+_SIMILARITY = {"windowed": 0.0}
 
 
 def installed_models() -> list[str]:
-    """Names of the models that can be used here."""
-    return list(_INSTALLED)
+    """Names of the models that can be used here: those that need no weights, or have them."""
+    present = {checkpoint.architecture for checkpoint in installed()}
+    return [name for name, model in _MODELS.items() if model.weights in {None, *present}]
 
 
 def estimate(
@@ -58,7 +98,9 @@ def estimate(
         `blurfield.images.LinearImage.from_array` for number types and value scales.
     model : str
         ``"windowed"`` needs no trained weights, see
-        `blurfield.estimation.windowed.estimate_windowed`. ``"auto"`` takes the best one installed.
+        `blurfield.estimation.windowed.estimate_windowed`. ``"two-heads"`` is the published network
+        of `blurfield.estimation.two_heads` and ``"compact"`` a small one. ``"auto"`` takes, of the
+        installed ones, that which was measured to be best, see `installed_models`.
     gamma : float or "auto"
         Exponent from the image's values to linear light, in which blur happens: 2.2 for 8-bit
         images and 1 for others by default.
@@ -70,7 +112,8 @@ def estimate(
     channel_axis : int, optional
         Axis of the channels, where it is not the last one of 3 or 4.
     **options
-        Parameters of the model, for instance ``kernel_size``.
+        Parameters of the model, for instance ``kernel_size`` or, where it is a network,
+        ``checkpoint``: the name of installed weights, or a file.
 
     Returns
     -------
@@ -78,7 +121,7 @@ def estimate(
         For the image's height and width, on the device used. Kernels are known up to a common
         translation, which the sharp image would undo. The metadata hold ``model``, ``reason`` (why
         ``"auto"`` chose it), ``version``, ``gamma``, ``source`` and what the model adds:
-        ``parameters`` and ``confidence``.
+        ``parameters``, ``confidence``, or ``weights`` with their name, origin and hash.
 
     Raises
     ------
@@ -88,13 +131,15 @@ def estimate(
     TypeError
         If the image does not hold real numbers, or the model has no such option.
     """
-    name, reason = _choose(model)
+    from blurfield.images import LinearImage, require_min_size
+
+    name, reason = _choose(model, options)
     linear = LinearImage.from_array(
         image, gamma=gamma, channel_axis=channel_axis, device=choose_device(device)
     )
     require_min_size(linear.shape, MIN_SIDE, "estimating its blur")
     try:
-        field = _INSTALLED[name]()(linear.planes, progress=progress, **options)
+        field = _MODELS[name].function()(linear.planes, progress=progress, **options)
     except TypeError as error:
         unknown = _unexpected_option(error)
         if unknown is None:
@@ -111,14 +156,43 @@ def _unexpected_option(error: TypeError) -> str | None:
     return option if found else None
 
 
-def _choose(model: str) -> tuple[str, str | None]:
+def _choose(model: str, options: Mapping[str, Any]) -> tuple[str, str | None]:
     """Name of the model to use, and why if that was left open."""
+    present = installed_models()
     if model == "auto":
-        return "windowed", "no model with trained weights is installed"
-    if model not in _INSTALLED:
-        state = "not installed" if model in MODELS else "unknown"
+        return _best(present, options)
+    if model not in MODELS:
         raise ValueError(
-            f"the model {model!r} is {state}; known: {', '.join(MODELS)}; "
-            f"installed: {', '.join(_INSTALLED)}"
+            f"the model {model!r} is unknown; known: {', '.join(MODELS)}; installed: "
+            f"{', '.join(present)}"
+        )
+    if model not in present and options.get("checkpoint") is None:
+        raise ValueError(
+            f"the model {model!r} is not installed, because it has no weights; get a file with "
+            "them (docs/weights.md says where they are published) and install it with: blurfield "
+            f"weights import FILE; installed: {', '.join(present)}"
         )
     return model, None
+
+
+def _best(present: list[str], options: Mapping[str, Any]) -> tuple[str, str]:
+    """The model that was measured to be best among those which take the options, and why."""
+    measured = [name for name in present if name in _SIMILARITY]
+    able = [name for name in measured if _takes(name, options)] or measured
+    best = max(able, key=_SIMILARITY.__getitem__)
+    if len(present) == 1:
+        return best, "no model with trained weights is installed"
+    reason = (
+        f"mean kernel similarity {_SIMILARITY[best]:.2f} on synthetic scenes, the best of the "
+        "models installed"
+    )
+    if len(able) < len(measured):
+        reason += f" that take {', '.join(options)}"
+    unknown = [name for name in present if name not in _SIMILARITY]
+    if unknown:
+        reason += f"; not measured: {', '.join(unknown)}"
+    return best, reason
+
+
+def _takes(name: str, options: Mapping[str, Any]) -> bool:
+    return set(options) <= set(inspect.signature(_MODELS[name].function()).parameters)

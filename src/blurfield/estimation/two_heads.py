@@ -12,7 +12,7 @@ from blurfield.field import KernelField
 from blurfield.precision import memory_format, network_dtype
 
 from .two_heads_network import TwoHeads
-from .two_heads_tiles import LEAST_SIDE, run_within_memory
+from .two_heads_tiles import LEAST_SIDE, STEPS, run_within_memory
 
 if TYPE_CHECKING:
     import os
@@ -73,10 +73,8 @@ def estimate_two_heads(
     Raises
     ------
     ValueError
-        If no weights are installed, the checkpoint is for another network, or an option is out of
-        its range.
-    FileNotFoundError
-        If the named checkpoint does not exist.
+        If no weights are installed, the checkpoint does not exist or is for another network, or an
+        option is out of its range.
     MemoryError
         If the image is too large for the memory even in the smallest tiles.
     """
@@ -86,12 +84,12 @@ def estimate_two_heads(
         raise ValueError(f"tile must be at least {LEAST_SIDE} pixels, got {tile}")
     dtype = _PRECISIONS.get(precision) or network_dtype(planes.device)
     weights = resolve(checkpoint, ARCHITECTURE)
-    loading = Reporter(progress, 1, "Loading the two-headed network")
+    reporter = Reporter(progress, STEPS, "Loading the two-headed network")
     with torch.no_grad():
-        network = load_two_heads(weights, planes.device, dtype, loading)
+        network = load_two_heads(weights, planes.device, dtype, reporter)
         image = network_input(planes, weights.gamma)
         image = image.to(dtype, memory_format=memory_format(planes.device))
-        kernels, maps = run_within_memory(network, image, tile, progress)
+        kernels, maps = run_within_memory(network, image, reporter, tile)
     facts = {**weights.config, "precision": str(dtype).removeprefix("torch.")}
     return KernelField(kernels, maps, metadata={"parameters": facts, "weights": weights.identity()})
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from blurfield.compute import Reporter, available_memory
+from blurfield.compute import available_memory
 from blurfield.precision import memory_format
 
 from .two_heads_network import SteppedConv2d, pool, total
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from blurfield.compute import ProgressCallback
+    from blurfield.compute import Reporter
 
     from .two_heads_network import TwoHeads
 
+#: Steps of progress from the image to the field.
+STEPS = 1000
 #: Least side of a tile in pixels.
 LEAST_SIDE = 64
 
@@ -62,15 +64,22 @@ class _Box(NamedTuple):
 def run_within_memory(
     network: TwoHeads,
     image: Tensor,
+    reporter: Reporter,
     side: int | None = None,
-    progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run the network in the largest tiles for which there is memory, see `run_in_tiles`.
 
     Parameters
     ----------
+    network, image, reporter
+        See `run_in_tiles`.
     side : int, optional
         Side of the tiles in pixels; chosen by default.
+
+    Returns
+    -------
+    kernels, maps : Tensor
+        See `run_in_tiles`.
 
     Raises
     ------
@@ -86,7 +95,7 @@ def run_within_memory(
         if not side and _needed(network, image, size) > limit:
             continue
         try:
-            return run_in_tiles(network, image, size, progress)
+            return run_in_tiles(network, image, size, reporter)
         except torch.OutOfMemoryError:
             # The estimate was too low, or other programs use the GPU.
             torch.cuda.empty_cache()
@@ -99,7 +108,7 @@ def run_within_memory(
 
 
 def run_in_tiles(
-    network: TwoHeads, image: Tensor, side: int, progress: ProgressCallback | None = None
+    network: TwoHeads, image: Tensor, side: int, reporter: Reporter
 ) -> tuple[Tensor, Tensor]:
     """Run the network with its finest features in tiles.
 
@@ -115,8 +124,8 @@ def run_in_tiles(
         (1, C, H, W), what the network takes.
     side : int
         Side of the tiles in pixels. Where one is enough, nothing is computed twice.
-    progress : callable, optional
-        See `blurfield.estimate`.
+    reporter : Reporter
+        Told `STEPS` steps.
 
     Returns
     -------
@@ -128,12 +137,17 @@ def run_in_tiles(
     height, width = (int(n) for n in image.shape[2:])
     tiles = list(_tiles(height, width, side))
     work = _work(network, tiles)
-    reporter = Reporter(progress, work, "Estimating kernels and their mixture")
+    done, told = 0.0, 0
+    reporter.advance(0, "Estimating kernels and their mixture")
 
     def tick(multiplications: float) -> None:
+        nonlocal done, told
         if image.is_cuda:  # or else it would tell what waits to be computed
             torch.cuda.synchronize(image.device)
-        reporter.advance(round(multiplications / 1e6))
+        done += multiplications
+        steps = int(STEPS * min(done / work, 1)) - told
+        reporter.advance(steps)
+        told += steps
 
     network.on_step(tick)
     pooled = image.new_empty(1, network.down2.channels, height // 4, width // 4)
@@ -157,7 +171,7 @@ def run_in_tiles(
         logits = network.map_logits(outer.of(coarse, 4), x2, x1)
         core.of(maps)[:] = torch.softmax(core.of(logits, 1, outer)[0], 0, dtype=maps.dtype)
     kernels = network.kernels(means)[0]
-    reporter.advance(work)  # whatever is left where sizes are odd
+    reporter.advance(STEPS - told)
     return kernels, maps
 
 
@@ -176,8 +190,8 @@ def _tiles(height: int, width: int, side: int) -> Iterator[tuple[_Box, _Box]]:
             yield core, outer
 
 
-def _work(network: TwoHeads, tiles: list[tuple[_Box, _Box]]) -> int:
-    """Millions of multiplications in the steps that the network tells."""
+def _work(network: TwoHeads, tiles: list[tuple[_Box, _Box]]) -> float:
+    """Multiplications in the steps that the network tells."""
 
     def per_pixel(strides: dict[str, int]) -> float:
         return sum(
@@ -191,7 +205,7 @@ def _work(network: TwoHeads, tiles: list[tuple[_Box, _Box]]) -> int:
     fine = passes * per_pixel(_ENCODER) + per_pixel(_MAPS)
     inside = sum(core.pixels for core, _ in tiles)
     with_halo = sum(outer.pixels for _, outer in tiles)
-    return round((fine * with_halo + per_pixel(_BOTTLENECK) * inside) / 1e6)
+    return fine * with_halo + per_pixel(_BOTTLENECK) * inside
 
 
 def _needed(network: TwoHeads, image: Tensor, side: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QSpinBox
 
+from blurfield.estimation import installed_models
 from napari_blurfield.functions import estimate_source
 
 from ._choices import Choice
@@ -15,8 +16,15 @@ from ._image_tool import ImageToolWidget
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: Ways to estimate, for people. What "auto" means is the core's decision.
-MODELS = (("automatic", "auto"), ("windows (no training)", "windowed"))
+#: Words for the ways to estimate. What "auto" means is the core's decision.
+MODELS = {
+    "auto": "automatic",
+    "windowed": "windows (no training)",
+    "compact": "compact network",
+    "two-heads": "two-headed network",
+}
+#: Models whose kernels can be of any size; those of networks have one of their own.
+SIZED = {"auto", "windowed"}
 
 #: Largest blur that stands for the model's own choice.
 _AUTOMATIC = 5
@@ -37,7 +45,8 @@ class EstimateWidget(ImageToolWidget):
             "Estimate blur field",
             "Find out how each part of the image was blurred, and add layers that show it.",
         )
-        self.model = Choice(MODELS)
+        models = ["auto", *installed_models()]
+        self.model = Choice([(MODELS.get(model, model), model) for model in models])
         self.add_row("Model", self.model, "How the blur is estimated.")
         self.largest = QSpinBox()
         self.largest.setRange(_AUTOMATIC, 129)
@@ -50,6 +59,7 @@ class EstimateWidget(ImageToolWidget):
             "How far the longest motion reaches, in pixels: no shorter than the longest streak "
             "in the image, and not much longer, which takes more time.",
         )
+        self.model.changed.connect(self._offer_size)
         self.add_computing_rows()
         self.kernels = QCheckBox("Add kernel weights")
         self.kernels.setChecked(True)
@@ -78,6 +88,11 @@ class EstimateWidget(ImageToolWidget):
                 f"Estimating the blur of {source.name}",
             )
 
+    def _offer_size(self, model: str) -> None:
+        self.largest.setEnabled(model in SIZED)
+
     def _model_options(self) -> dict[str, Any]:
         size = self.largest.value()
-        return {} if size == _AUTOMATIC else {"kernel_size": size | 1}  # kernels have a middle
+        if size == _AUTOMATIC or not self.largest.isEnabled():
+            return {}
+        return {"kernel_size": size | 1}  # kernels have a middle
