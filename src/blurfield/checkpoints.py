@@ -34,8 +34,10 @@ __all__ = [
     "DATA_VARIABLE",
     "Checkpoint",
     "find",
+    "find_named",
     "installed",
     "read_checkpoint",
+    "remove_checkpoint",
     "resolve",
     "user_folder",
     "write_checkpoint",
@@ -47,8 +49,9 @@ FORMAT = 1
 DATA_VARIABLE = "BLURFIELD_DATA"
 #: Extension of checkpoint files.
 SUFFIX = ".safetensors"
+#: Key of a file's header under which the facts stand.
+HEADER_KEY = "blurfield"
 
-_HEADER_KEY = "blurfield"
 _BUNDLED = Path(__file__).parent / "weights"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -206,6 +209,40 @@ def find(architecture: str) -> Checkpoint | None:
     return next(iter(installed(architecture)), None)
 
 
+def find_named(name: str) -> Checkpoint:
+    """Return the installed weights of a name; imported ones come before those of this package.
+
+    Raises
+    ------
+    ValueError
+        If there are none of that name.
+    """
+    known = {checkpoint.name: checkpoint for checkpoint in reversed(installed())}
+    if name not in known:
+        raise ValueError(
+            f"there are no weights named {name!r}, nor a file; installed: "
+            f"{', '.join(sorted(known)) or 'none'}"
+        )
+    return known[name]
+
+
+def remove_checkpoint(checkpoint: Checkpoint) -> None:
+    """Delete weights that the user imported.
+
+    Raises
+    ------
+    ValueError
+        If they are a part of this package.
+    OSError
+        If the file cannot be deleted.
+    """
+    if checkpoint.bundled:
+        raise ValueError(
+            f"the weights {checkpoint.name!r} are a part of blurfield and cannot be removed"
+        )
+    checkpoint.path.unlink()
+
+
 def resolve(wanted: Checkpoint | str | os.PathLike[str] | None, architecture: str) -> Checkpoint:
     """Return the weights to use for a kind of network.
 
@@ -218,10 +255,9 @@ def resolve(wanted: Checkpoint | str | os.PathLike[str] | None, architecture: st
 
     Raises
     ------
-    FileNotFoundError
-        If there are no weights of that name, nor a file.
     ValueError
-        If they are for another kind of network, the file is no checkpoint, or none are installed.
+        If there are none, neither installed nor a file; the file is no checkpoint; or they are for
+        another kind of network.
     """
     if isinstance(wanted, Checkpoint):
         chosen = wanted
@@ -234,15 +270,10 @@ def resolve(wanted: Checkpoint | str | os.PathLike[str] | None, architecture: st
                 "published)"
             )
         chosen = default
+    elif Path(wanted).is_file():
+        chosen = read_checkpoint(wanted)
     else:
-        known = {checkpoint.name: checkpoint for checkpoint in reversed(installed())}
-        is_name = str(wanted) in known and not Path(wanted).is_file()
-        if not is_name and not Path(wanted).exists():
-            raise FileNotFoundError(
-                f"there are no weights named {str(wanted)!r}, and no such file; installed: "
-                f"{', '.join(known) or 'none'}"
-            )
-        chosen = known[str(wanted)] if is_name else read_checkpoint(wanted)
+        chosen = find_named(str(wanted))
     if chosen.architecture != architecture:
         raise ValueError(
             f"{chosen.path} holds weights for {chosen.architecture!r}, not for {architecture!r}"
@@ -263,7 +294,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     file = require_file(path)
     try:
         with safe_open(file, framework="numpy") as content:
-            text = (content.metadata() or {}).get(_HEADER_KEY)
+            text = (content.metadata() or {}).get(HEADER_KEY)
     except PermissionError as error:
         raise PermissionError(f"cannot read {path}: {error.strerror or error}") from error
     except (SafetensorError, OSError) as error:
@@ -364,7 +395,7 @@ def write_checkpoint(
     text = json.dumps(header, ensure_ascii=False, allow_nan=False)
     with atomic_write(target) as temporary:
         try:
-            save_file(plain, temporary, {_HEADER_KEY: text})
+            save_file(plain, temporary, {HEADER_KEY: text})
         except SafetensorError as error:
             raise OSError(f"{error}") from error
     return read_checkpoint(target)

@@ -17,17 +17,24 @@ def number(text: str) -> float:
     return value
 
 
+def positive_number(text: str) -> float:
+    """A number above 0."""
+    value = number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, but is {text!r}")
+    return value
+
+
 def gamma(text: str) -> float | str:
     """``"auto"`` or a number above 0."""
     if text == "auto":
         return text
     try:
-        value = number(text)
+        return positive_number(text)
     except argparse.ArgumentTypeError:
-        value = 0.0
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"must be 'auto' or a number above 0, but is {text!r}")
-    return value
+        raise argparse.ArgumentTypeError(
+            f"must be 'auto' or a number above 0, but is {text!r}"
+        ) from None
 
 
 def not_negative(text: str) -> float:
