@@ -423,6 +423,9 @@ class _Ahead:
 
     def _prepare(self) -> None:
         assert self._stream is not None
+        # The memory of the batch before the present one is free for this one, but only after the
+        # step that was made with it.
+        self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             made = self._make(self._number)
             event = self._stream.record_event()
