@@ -153,8 +153,8 @@ class TwoHeads(nn.Module):
         maps = torch.softmax(self.map_logits(coarse, x2, x1), dim=1)
         return self.kernels([mean(x1), mean(x2), *means]), maps
 
-    def on_step(self, tick: Callable[[float], None]) -> None:
-        """Have a function called with the number of multiplications after each step.
+    def on_step(self, tick: Callable[[float], None] | None) -> None:
+        """Have a function called with the number of multiplications after each step; None: no more.
 
         What makes the kernels is left out: its cost does not depend on the image's size.
         """

@@ -150,6 +150,16 @@ def run_in_tiles(
         told += steps
 
     network.on_step(tick)
+    try:
+        result = _run(network, image, tiles)
+    finally:
+        network.on_step(None)
+    reporter.advance(STEPS - told)
+    return result
+
+
+def _run(network: TwoHeads, image: Tensor, tiles: list[tuple[_Box, _Box]]) -> tuple[Tensor, Tensor]:
+    height, width = (int(n) for n in image.shape[2:])
     pooled = image.new_empty(1, network.down2.channels, height // 4, width // 4)
     pooled = pooled.to(memory_format=memory_format(image.device))
     sums = [image.new_zeros(1, 1, 1, 1, dtype=torch.float32)] * 2
@@ -170,9 +180,7 @@ def run_in_tiles(
             x1, x2 = network.encode(outer.of(image))
         logits = network.map_logits(outer.of(coarse, 4), x2, x1)
         core.of(maps)[:] = torch.softmax(core.of(logits, 1, outer)[0], 0, dtype=maps.dtype)
-    kernels = network.kernels(means)[0]
-    reporter.advance(STEPS - told)
-    return kernels, maps
+    return network.kernels(means)[0], maps
 
 
 def _tiles(height: int, width: int, side: int) -> Iterator[tuple[_Box, _Box]]:
