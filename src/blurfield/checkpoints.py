@@ -93,18 +93,22 @@ class Checkpoint:
     bundled: bool
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def load(self, poll: Callable[[], None] | None = None) -> dict[str, Tensor]:
+    def load(
+        self, poll: Callable[[], None] | None = None, *, as_stored: bool = False
+    ) -> dict[str, Tensor]:
         """Read the tensors.
 
         Parameters
         ----------
         poll : callable, optional
             Called between tensors; what it raises propagates.
+        as_stored : bool
+            Leave their precision as it is in the file.
 
         Returns
         -------
         dict of str to Tensor
-            In single precision on the CPU, under the names that the network gives them.
+            On the CPU, in single precision by default, under the names that the network gives them.
 
         Raises
         ------
@@ -127,6 +131,8 @@ class Checkpoint:
                 f"the weights {self.path} are damaged: their values are not those that were "
                 "written; install them again"
             )
+        if as_stored:
+            return tensors
         return {
             name: values.to(torch.float32) if values.is_floating_point() else values
             for name, values in tensors.items()

@@ -111,7 +111,7 @@ def import_weights(
         )
     own = _own_checkpoint(file)
     if own is not None:
-        tensors = own.load()
+        tensors = own.load(as_stored=True)
         facts: dict[str, Any] = {
             "architecture": own.architecture,
             "config": own.config,
