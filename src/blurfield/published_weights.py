@@ -16,14 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .checkpoints import (
-    HEADER_KEY,
-    SUFFIX,
-    checked_name,
-    read_checkpoint,
-    user_folder,
-    write_checkpoint,
-)
+from .checkpoint_files import HEADER_KEY, SUFFIX, read_checkpoint, write_checkpoint
+from .checkpoints import checked_name, user_folder
 from .files import require_file
 
 if TYPE_CHECKING:
@@ -31,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from .checkpoints import Checkpoint
+    from .checkpoint_files import Checkpoint
 
     Shapes = dict[str, tuple[int, ...]]
 

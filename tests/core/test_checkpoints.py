@@ -12,7 +12,8 @@ import torch
 from conformance import fill
 from safetensors.torch import save_file
 
-from blurfield import checkpoints, published_weights
+from blurfield import checkpoint_files, checkpoints, published_weights
+from blurfield.checkpoint_files import tensors_hash
 from blurfield.checkpoints import (
     find,
     find_named,
@@ -41,7 +42,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     """The user's folder, and an empty one in place of that of the package."""
     monkeypatch.setenv(checkpoints.DATA_VARIABLE, str(tmp_path / "data"))
     (tmp_path / "bundled").mkdir()
-    monkeypatch.setattr(checkpoints, "_BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(checkpoint_files, "BUNDLED", tmp_path / "bundled")
     path = checkpoints.user_folder()
     path.mkdir(parents=True)
     return path
@@ -77,7 +78,7 @@ def test_hash_is_that_of_the_tensors(tmp_path):
     third = write_checkpoint(tmp_path / "z.safetensors", changed, **FACTS)
     assert first.sha256 == second.sha256 != third.sha256
     assert len(first.sha256) == 64
-    reordered = checkpoints.tensors_hash(dict(reversed(tensors().items())))
+    reordered = tensors_hash(dict(reversed(tensors().items())))
     assert reordered == first.sha256
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from blurfield import checkpoints, published_weights
+from blurfield import checkpoint_files, checkpoints, published_weights
 from blurfield.cli import main
 from blurfield.published_weights import Layout
 
@@ -14,7 +14,7 @@ from blurfield.published_weights import Layout
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv(checkpoints.DATA_VARIABLE, str(tmp_path / "data"))
     (tmp_path / "bundled").mkdir()
-    monkeypatch.setattr(checkpoints, "_BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(checkpoint_files, "BUNDLED", tmp_path / "bundled")
     return checkpoints.user_folder()
 
 
