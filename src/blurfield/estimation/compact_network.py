@@ -147,9 +147,9 @@ class CompactNetwork(nn.Module):
         local = _log_softmax(self.decoder(self.final(tokens)), -1).reshape(shape)
         grid = tokens.transpose(1, 2).unflatten(2, deepest.shape[2:])
         embedding = self.pixels(features, grid)
-        keys = self.keys(states)
-        scores = torch.einsum("nbc,nchw->nbhw", keys[..., :-1], embedding)
-        scores = scores / math.sqrt(embedding.shape[1]) + keys[..., -1, None, None]
+        keys, bias = self.keys(states).split([embedding.shape[1], 1], -1)
+        scores = keys @ embedding.flatten(2) / math.sqrt(embedding.shape[1]) + bias
+        scores = scores.unflatten(2, embedding.shape[2:])
         return Prediction(kernels, _log_softmax(scores, 1), local)
 
 
@@ -192,19 +192,31 @@ def autocorrelation(encoded: Tensor, window: int, lags: int) -> Tensor:
         (grey[:, :, 1:] - grey[:, :, :-1]) * (valid[:, :, 1:] * valid[:, :, :-1]), (0, 1)
     )
     margin = (window - TOKEN_STRIDE) // 2
-    gradients = functional.pad(torch.stack([dy, dx], 1), (margin,) * 4)
-    windows = gradients.unfold(2, window, TOKEN_STRIDE).unfold(3, window, TOKEN_STRIDE)
+    gradients = functional.pad(torch.complex(dy, dx), (margin,) * 4)
     taper = torch.hann_window(window, periodic=False, device=encoded.device)
-    windows = windows.movedim(1, 3).flatten(1, 2) * (taper[:, None] * taper)
-    spectrum = torch.fft.rfft2(windows)
-    power = spectrum.real.square() + spectrum.imag.square()
-    # Of a real even function; only as many rows as are wanted are transformed back along y.
-    shifts = torch.fft.irfft2(power, s=(window, window))
-    upper = shifts[..., : lags + 1, :]
-    correlation = torch.cat([upper[..., window - lags :], upper[..., : lags + 1]], -1)
-    energy = correlation[..., :1, lags, None].clamp_min(1e-6)
-    relative = correlation / energy
+    taper = taper[:, None] * taper
+    # On a CPU one image at a time, so that the transforms stay in its cache.
+    parts = gradients.split(len(gradients) if gradients.is_cuda else 1)
+    return torch.cat([_correlate(part, taper, lags) for part in parts])
+
+
+def _correlate(gradients: Tensor, taper: Tensor, lags: int) -> Tensor:
+    """Correlations of gradients (N, H, W), that along y real and that along x imaginary."""
+    window = len(taper)
+    windows = gradients.unfold(1, window, TOKEN_STRIDE).unfold(2, window, TOKEN_STRIDE)
+    tapered = windows.flatten(1, 2) * taper
+    # Twice the transforms of the gradients along y (sum) and along x (difference).
+    first, second = torch.fft.fft2(tapered), torch.fft.fft2(tapered.conj())
+    both = torch.fft.ifft2(torch.complex(_power(first + second), _power(first - second)))
+    wanted = torch.arange(-lags, lags + 1, device=gradients.device) % window
+    correlation = torch.view_as_real(both[..., : lags + 1, :][..., wanted]).movedim(-1, 2)
+    relative = correlation / correlation[..., :1, lags, None].clamp_min(1e-6)
     return (relative.sign() * relative.abs().sqrt()).flatten(2)
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    real, imaginary = spectrum.real, spectrum.imag
+    return torch.addcmul(real * real, imaginary, imaginary)
 
 
 class _Block(nn.Module):

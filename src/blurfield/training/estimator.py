@@ -100,7 +100,7 @@ class EstimatorTask:
         max_extent: float | None = None,
         capture: Capture | None = None,
         weights: LossWeights | None = None,
-        cells: int = 96,
+        cells: int = 64,
         images: int | None = None,
         seed: int = 0,
     ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 #: Added to probabilities before their logarithm is taken.
 _TINY = 1e-8
@@ -27,7 +26,10 @@ def absolute(predicted: Tensor, target: Tensor) -> Tensor:
 
 def dissimilarity(predicted: Tensor, target: Tensor) -> Tensor:
     """1 − cosine of kernels (…, K²), in [0, 1] for non-negative ones, shape (…)."""
-    return 1 - functional.cosine_similarity(predicted, target, dim=-1, eps=_TINY)
+    product = (predicted * target).sum(-1)
+    # Sums of squares without a copy of the squares.
+    norms = torch.linalg.vector_norm(predicted, dim=-1) * torch.linalg.vector_norm(target, dim=-1)
+    return 1 - product / norms.clamp_min(_TINY)
 
 
 def gram_distance(kernels: Tensor, mixing: Tensor, true_kernels: Tensor, true: Tensor) -> Tensor:

@@ -42,9 +42,9 @@ class Capture:
     exposure : (float, float)
         Range of the factor on the light, drawn evenly on a logarithmic scale.
     lamps : float
-        Probability that bright things are much brighter than white, up to fivefold.
+        Share of images whose bright things are much brighter than white, up to fivefold.
     grey : float
-        Probability of an image without colour.
+        Share of images without colour.
     """
 
     noise: float = 0.04
@@ -195,15 +195,20 @@ class SampleMaker:
         return torch.rand(shape, generator=generator, device=self._device)
 
     def _expose(self, light: Tensor, generator: torch.Generator) -> Tensor:
-        draw = self._rand(4, len(light), 1, 1, 1, generator=generator)
+        """Change the brightness of all images, the lamps and the colour of some, in place."""
+        draw = self._rand(2, len(light), 1, 1, 1, generator=generator)
         low, high = self._capture.exposure
-        factor = low * (high / low) ** draw[0]
         # Bright images would become plain white.
-        light = light * torch.minimum(factor, 0.6 / light.mean((1, 2, 3), keepdim=True))
-        lamps = (draw[1] < self._capture.lamps) * 4 * draw[2]
-        light = light * (1 + lamps * ((light.amax(1, keepdim=True) - 0.6) / 0.3).clamp(0, 1))
-        grey = light.mean(1, keepdim=True)
-        return torch.where(draw[3] < self._capture.grey, grey, light)
+        light *= torch.minimum(
+            low * (high / low) ** draw[0], 0.6 / light.mean((1, 2, 3), keepdim=True)
+        )
+        # Every so many samples, so that the number is always the same.
+        lit = light[:: _every(self._capture.lamps)]
+        peak = 4 * draw[1, :: _every(self._capture.lamps)]
+        lit *= 1 + peak * ((lit.amax(1, keepdim=True) - 0.6) / 0.3).clamp(0, 1)
+        faded = light[1 :: _every(self._capture.grey)]
+        faded.copy_(faded.mean(1, keepdim=True).expand_as(faded))
+        return light
 
     def _draw_kernels(
         self, n: int, count: int, symmetry: int, generator: torch.Generator
@@ -264,6 +269,11 @@ class SampleMaker:
         noise = torch.randn(values.shape, generator=generator, device=self._device)
         values = values + self._capture.noise * draw.pow(1.5) * noise
         return (values.clamp(0, 1) * 255).round() / 255
+
+
+def _every(share: float) -> int:
+    """Distance of the elements that are a share of all; beyond any batch for none."""
+    return max(1, round(1 / share)) if share > 0 else 1 << 30
 
 
 def _highest(values: Tensor) -> Tensor:
