@@ -24,6 +24,7 @@ __all__ = [
     "find",
     "find_named",
     "installed",
+    "locate",
     "read_checkpoint",
     "remove_checkpoint",
     "resolve",
@@ -124,13 +125,26 @@ def remove_checkpoint(checkpoint: Checkpoint) -> None:
     checkpoint.path.unlink()
 
 
+def locate(wanted: Checkpoint | str | os.PathLike[str]) -> Checkpoint:
+    """Return weights that are given as such, as a checkpoint file or by the name of installed ones.
+
+    Raises
+    ------
+    ValueError
+        If there are none, neither a file nor installed; or if the file is no checkpoint.
+    """
+    if isinstance(wanted, Checkpoint):
+        return wanted
+    return read_checkpoint(wanted) if Path(wanted).is_file() else find_named(str(wanted))
+
+
 def resolve(wanted: Checkpoint | str | os.PathLike[str] | None, architecture: str) -> Checkpoint:
     """Return the weights to use for a kind of network.
 
     Parameters
     ----------
     wanted : Checkpoint, str or path-like, optional
-        The weights, the name of installed ones, or a checkpoint file; `find` by default.
+        See `locate`; `find` by default.
     architecture : str
         Kind of network.
 
@@ -140,21 +154,12 @@ def resolve(wanted: Checkpoint | str | os.PathLike[str] | None, architecture: st
         If there are none, neither installed nor a file; the file is no checkpoint; or they are for
         another kind of network.
     """
-    if isinstance(wanted, Checkpoint):
-        chosen = wanted
-    elif wanted is None:
-        default = find(architecture)
-        if default is None:
-            raise ValueError(
-                f"no weights for {architecture!r} are installed; get a file with them and install "
-                "it with: blurfield weights import FILE (docs/weights.md says where they are "
-                "published)"
-            )
-        chosen = default
-    elif Path(wanted).is_file():
-        chosen = read_checkpoint(wanted)
-    else:
-        chosen = find_named(str(wanted))
+    chosen = find(architecture) if wanted is None else locate(wanted)
+    if chosen is None:
+        raise ValueError(
+            f"no weights for {architecture!r} are installed; get a file with them and install it "
+            "with: blurfield weights import FILE (docs/weights.md says where they are published)"
+        )
     if chosen.architecture != architecture:
         raise ValueError(
             f"{chosen.path} holds weights for {chosen.architecture!r}, not for {architecture!r}"

@@ -9,11 +9,13 @@ from conformance import close, fill, img
 
 import blurfield
 from blurfield import Cancelled, checkpoints
+from blurfield.cli import main
 from blurfield.compute import Reporter
 from blurfield.estimation import installed_models, two_heads_network, two_heads_tiles
 from blurfield.estimation.two_heads import load_two_heads, network_input
 from blurfield.estimation.two_heads_network import SteppedConv2d, TwoHeads
 from blurfield.estimation.two_heads_tiles import run_in_tiles, run_within_memory
+from blurfield.files import write_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -298,6 +300,22 @@ def test_automatic_choice_tells_what_it_knows(weights):
     assert "not measured: two-heads" in facts["reason"]
 
 
+def test_weights_decide_on_the_model(weights):
+    image = img(1, 40, 40)[0].float()
+    for given in ("filled", weights.path, weights):
+        facts = blurfield.estimate(image, device="cpu", checkpoint=given).metadata
+        assert facts["model"] == "two-heads"
+        assert "weights that were asked for" in facts["reason"]
+
+
+def test_command_line(weights, tmp_path, capsys):
+    write_image(tmp_path / "x.png", img(1, 40, 40)[0].numpy())
+    words = [str(tmp_path / "x.png"), "--device", "cpu", "-o", str(tmp_path / "x.blurfield")]
+    assert main(["estimate", *words, "--weights", "filled", "--json"]) == 0
+    field = blurfield.KernelField.load(tmp_path / "x.blurfield")
+    assert field.metadata["weights"]["sha256"] == weights.sha256
+
+
 def test_checkpoint_of_another_network(weights, tmp_path):
     other = checkpoints.write_checkpoint(
         tmp_path / "other.safetensors",
@@ -310,3 +328,5 @@ def test_checkpoint_of_another_network(weights, tmp_path):
     for given in (other, other.path):
         with pytest.raises(ValueError, match="weights for 'denoiser', not for 'two-heads'"):
             blurfield.estimate(np.zeros((40, 40)), "two-heads", device="cpu", checkpoint=given)
+        with pytest.raises(ValueError, match="'denoiser', which is not a way to estimate blur"):
+            blurfield.estimate(np.zeros((40, 40)), device="cpu", checkpoint=given)

@@ -250,6 +250,25 @@ def test_largest_blur_is_the_kernel_size(estimate, viewer, photograph, quick, fi
     assert quick["estimate"][1]["kernel_size"] == 25
 
 
+def test_models_are_those_with_weights(monkeypatch, qtbot, viewer, photograph, quick, finish):
+    monkeypatch.setattr(
+        "napari_blurfield.widgets.estimate.installed_models", lambda: ["windowed", "two-heads"]
+    )
+    widget = EstimateWidget(viewer)
+    qtbot.addWidget(widget)
+    assert widget.model.values == ["auto", "windowed", "two-heads"]
+    viewer.add_image(photograph)
+    widget.largest.setValue(24)
+    widget.model.value = "two-heads"
+    assert not widget.largest.isEnabled()
+    widget.run()
+    finish(widget)
+    assert quick["estimate"][1]["model"] == "two-heads"
+    assert "kernel_size" not in quick["estimate"][1]
+    widget.model.value = "windowed"
+    assert widget.largest.isEnabled()
+
+
 def test_results_never_replace_layers(estimate, viewer, photograph, quick, finish):
     viewer.add_image(photograph, name="cells")
     estimate.kernels.setChecked(False)

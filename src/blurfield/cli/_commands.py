@@ -248,7 +248,7 @@ def _estimate(
             gamma=options.gamma,
             device=options.device,
             progress=progress,
-            **_given({"kernel_size": options.kernel_size}),
+            **_given({"kernel_size": options.kernel_size, "checkpoint": options.weights}),
         )
     return field, time.perf_counter() - start
 

@@ -48,6 +48,11 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--kernel-size", type=odd, metavar="K", help="side of the estimated kernels in pixels, odd"
     )
+    model.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="weights of the network that estimates: the name of installed ones, or a file",
+    )
 
     command = commands.add_parser(
         "estimate", parents=[model, light, device, spoken], help="blurry image -> kernel field"

@@ -9,7 +9,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blurfield._version import __version__
-from blurfield.checkpoints import installed
+from blurfield.checkpoints import installed, locate
 from blurfield.compute import choose_device
 
 if TYPE_CHECKING:
@@ -160,6 +160,15 @@ def _unexpected_option(error: TypeError) -> str | None:
 def _choose(model: str, options: Mapping[str, Any]) -> tuple[str, str | None]:
     """Name of the model to use, and why if that was left open."""
     present = installed_models()
+    checkpoint = options.get("checkpoint")
+    if model == "auto" and checkpoint is not None:
+        weights = locate(checkpoint)
+        if weights.architecture not in MODELS:
+            raise ValueError(
+                f"{weights.path} holds weights for {weights.architecture!r}, which is not a way to "
+                f"estimate blur; known: {', '.join(MODELS)}"
+            )
+        return weights.architecture, "the weights that were asked for are for this model"
     if model == "auto":
         return _best(present, options)
     if model not in MODELS:
@@ -167,7 +176,7 @@ def _choose(model: str, options: Mapping[str, Any]) -> tuple[str, str | None]:
             f"the model {model!r} is unknown; known: {', '.join(MODELS)}; installed: "
             f"{', '.join(present)}"
         )
-    if model not in present and options.get("checkpoint") is None:
+    if model not in present and checkpoint is None:
         raise ValueError(
             f"the model {model!r} is not installed, because it has no weights; get a file with "
             "them (docs/weights.md says where they are published) and install it with: blurfield "
