@@ -117,10 +117,11 @@ def load_two_heads(
         network = TwoHeads(**checkpoint.config)
     state = checkpoint.load(reporter.poll if reporter else None)
     for name in list(state):
-        values = state.pop(name)  # so that it is freed once it is converted
+        values = state.pop(name)
         order = memory_format(device) if values.ndim == 4 else torch.preserve_format
         kind = torch.float32 if name.startswith("kernel") else dtype
-        state[name] = values.to(device, kind, memory_format=order)
+        # Copied even if nothing changes: what is left of the file would keep all of it in memory.
+        state[name] = values.to(device, kind, memory_format=order, copy=True)
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False).eval()
 
