@@ -1,0 +1,142 @@
+"""What there is to know about training the denoiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from blurfield.restoration.denoisers import ARCHITECTURE, COMPACT, DRUNet
+
+from .images import load_images
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from .images import ImageBank
+
+#: Largest standard deviation of the noise in training, white = 1 (Zhang et al. 2021, Sec. 4.2).
+MOST_NOISE = 50 / 255
+#: Share of training images without colour, whose noise has none either.
+_GREY = 0.15
+#: Noise levels of the validation, images at each, their side, and the start of random numbers.
+_VALIDATION_LEVELS = (15, 25, 50)
+_VALIDATION_IMAGES, _VALIDATION_SIDE, _VALIDATION_SEED = 48, 128, 20210202
+
+
+@dataclass(frozen=True)
+class NoisyBatch:
+    """Images (N, 3, S, S), encoded values with white 1, clean and noisy, and noise levels (N,)."""
+
+    clean: Tensor
+    noisy: Tensor
+    sigma: Tensor
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+
+class DenoiserTask:
+    """Data, network, loss and validation of the denoiser.
+
+    Parameters
+    ----------
+    data : path-like
+        Folder of training images with their manifest.
+    side, batch : int
+        Side of the samples in pixels, a multiple of 8, and their number per step.
+    device : torch.device
+        Where everything happens.
+    config : mapping, optional
+        Parameters of `DRUNet`; our compact network by default.
+    images : int, optional
+        Use so many of the images only.
+
+    Raises
+    ------
+    ValueError
+        If the side does not suit the network, or there are no images.
+    """
+
+    architecture = ARCHITECTURE
+    #: The network sees the values as they are stored.
+    gamma = 1.0
+
+    def __init__(
+        self,
+        data: str | os.PathLike[str],
+        *,
+        side: int,
+        batch: int,
+        device: torch.device,
+        config: Mapping[str, Any] | None = None,
+        images: int | None = None,
+    ) -> None:
+        self.config = dict(config or COMPACT)
+        multiple = 2 ** (len(self.config["widths"]) - 1)
+        if side % multiple:
+            raise ValueError(f"the side of samples must be a multiple of {multiple}, got {side}")
+        self._side, self._batch, self._device = side, batch, device
+        self._images = load_images(data, side=side, limit=images, device=device)
+        held = load_images(
+            data, split="val", side=_VALIDATION_SIDE, scales=(1.0,), limit=images, device=device
+        )
+        generator = torch.Generator(device).manual_seed(_VALIDATION_SEED)
+        clean = _colours(held, _VALIDATION_IMAGES, _VALIDATION_SIDE, generator)
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        self._held = (clean, noise)
+
+    def network(self) -> nn.Module:
+        """A new network with random weights."""
+        network = DRUNet(**self.config)
+        # Small steps from the identity at first, which no normalisation would otherwise ensure.
+        with torch.no_grad():
+            for name, values in network.named_parameters():
+                if name.endswith("res.2.weight") or name == "m_tail.weight":
+                    values.mul_(0.1)
+        return network
+
+    def make(self, generator: torch.Generator, number: int) -> NoisyBatch:
+        """Make the batch of a step."""
+        del number
+        clean = _colours(self._images, self._batch, self._side, generator)
+        draw = torch.rand(2, len(clean), generator=generator, device=self._device)
+        noise = torch.randn(clean.shape, generator=generator, device=self._device)
+        grey = (draw[0] < _GREY)[:, None, None, None]
+        clean = torch.where(grey, clean.mean(1, keepdim=True), clean)
+        noise = torch.where(grey, noise[:, :1], noise)
+        sigma = MOST_NOISE * draw[1]
+        return NoisyBatch(clean, clean + sigma[:, None, None, None] * noise, sigma)
+
+    def losses(
+        self, network: nn.Module, batch: NoisyBatch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Mean absolute error, which is minimised (``loss``), and the PSNR of the batch."""
+        del generator
+        memory = torch.channels_last
+        error = network(batch.noisy.contiguous(memory_format=memory), batch.sigma) - batch.clean
+        squared = error.detach().float().square().mean()
+        return {"loss": error.float().abs().mean(), "psnr": -10 * squared.log10()}
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Mean PSNR in dB on images that are always the same, at three levels of noise."""
+        clean, noise = self._held
+        figures = {}
+        for level in _VALIDATION_LEVELS:
+            psnr = []
+            for image, its_noise in zip(clean.split(8), noise.split(8), strict=True):
+                sigma = torch.full((len(image),), level / 255, device=self._device)
+                found = network(image + level / 255 * its_noise, sigma).float().clamp(0, 1)
+                psnr.append(-10 * (found - image).square().mean((1, 2, 3)).log10())
+            figures[f"psnr_{level}"] = float(torch.cat(psnr).mean())
+        return figures
+
+
+def _colours(bank: ImageBank, count: int, side: int, generator: torch.Generator) -> Tensor:
+    """Random squares (N, 3, side, side) of images, in [0, 1]."""
+    values, _ = bank.crops(count, side, generator)
+    return values[..., :3].permute(0, 3, 1, 2).float() / 255
