@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checkpoint_files import HEADER_KEY, SUFFIX, read_checkpoint, write_checkpoint
 from .checkpoints import checked_name, user_folder
@@ -54,15 +53,21 @@ class Layout(NamedTuple):
         Keyword arguments that make it.
     gamma : float
         Exponent that its authors applied to stored values, see `Checkpoint`.
-    shapes : callable
-        Takes `config` as keyword arguments and returns the shapes of all tensors by their names.
+    network : callable
+        Imports and returns the class of the network.
     """
 
     title: str
     architecture: str
     config: dict[str, Any]
     gamma: float
-    shapes: Callable[..., Shapes]
+    network: Callable[[], type[nn.Module]]
+
+    def shapes(self) -> Shapes:
+        """Shapes of all tensors by their names."""
+        with torch.device("meta"):
+            network = self.network()(**self.config)
+        return {name: tuple(values.shape) for name, values in network.state_dict().items()}
 
 
 def import_weights(
@@ -187,7 +192,7 @@ def recognise(tensors: Mapping[str, Tensor], path: str = "the file") -> Layout:
         unknown, of which the first few are named.
     """
     found = {name: tuple(values.shape) for name, values in tensors.items()}
-    candidates = [(layout, layout.shapes(**layout.config)) for layout in LAYOUTS]
+    candidates = [(layout, layout.shapes()) for layout in LAYOUTS]
     layout, expected = max(candidates, key=lambda candidate: _likeness(found, candidate[1]))
     if _likeness(found, expected) < _ALIKE:
         titles = "; ".join(layout.title for layout in LAYOUTS)
@@ -221,37 +226,17 @@ def _likeness(found: Shapes, expected: Shapes) -> float:
     return equal / len(found.keys() | expected.keys())
 
 
-def _two_heads(**config: Any) -> Shapes:
+def _two_heads() -> type[nn.Module]:
     from .estimation.two_heads_network import TwoHeads
 
-    with torch.device("meta"):
-        network = TwoHeads(**config)
-    return {name: tuple(values.shape) for name, values in network.state_dict().items()}
+    return TwoHeads
 
 
-def _drunet(*, channels: int, widths: list[int], blocks: int) -> Shapes:
-    """Shapes of a denoiser in the layout of DRUNet (Zhang et al. 2021), without biases."""
-    first, last = widths[0], widths[-1]
-    shapes: Shapes = {
-        "m_head.weight": (first, channels + 1, 3, 3),
-        "m_tail.weight": (channels, first, 3, 3),
-    }
+def _drunet() -> type[nn.Module]:
+    from .restoration.denoisers import DRUNet
 
-    def add_blocks(prefix: str, start: int, width: int) -> None:
-        for number in range(start, start + blocks):
-            for step in (0, 2):
-                shapes[f"{prefix}.{number}.res.{step}.weight"] = (width, width, 3, 3)
+    return DRUNet
 
-    for level, (width, wider) in enumerate(pairwise(widths), start=1):
-        add_blocks(f"m_down{level}", 0, width)
-        shapes[f"m_down{level}.{blocks}.weight"] = (wider, width, 2, 2)
-        shapes[f"m_up{level}.0.weight"] = (wider, width, 2, 2)
-        add_blocks(f"m_up{level}", 1, width)
-    add_blocks("m_body", 0, last)
-    return shapes
-
-
-_DRUNET_WIDTHS = [64, 128, 256, 512]
 
 #: All networks whose published weights are recognised.
 LAYOUTS: tuple[Layout, ...] = (
@@ -273,14 +258,14 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "the denoiser DRUNet for colours",
         "denoiser",
-        {"channels": 3, "widths": _DRUNET_WIDTHS, "blocks": 4},
+        {"channels": 3, "widths": [64, 128, 256, 512], "blocks": 4},
         1.0,
         _drunet,
     ),
     Layout(
         "the denoiser DRUNet for grey images",
         "denoiser",
-        {"channels": 1, "widths": _DRUNET_WIDTHS, "blocks": 4},
+        {"channels": 1, "widths": [64, 128, 256, 512], "blocks": 4},
         1.0,
         _drunet,
     ),

@@ -21,11 +21,11 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """A published file, of a network that is known in place of all others."""
-    shapes = {"a.weight": (3, 2), "a.bias": (3,)}
-    layout = Layout("the tiny network", "tiny", {}, 2.2, lambda: shapes)
+    config = {"in_features": 2, "out_features": 3}
+    layout = Layout("the tiny network", "tiny", config, 2.2, lambda: torch.nn.Linear)
     monkeypatch.setattr(published_weights, "LAYOUTS", (layout,))
     path = tmp_path / "tiny_net.pth"
-    torch.save({name: torch.ones(shape) for name, shape in shapes.items()}, path)
+    torch.save(torch.nn.Linear(**config).state_dict(), path)
     return path
 
 
