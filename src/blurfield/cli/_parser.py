@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from blurfield import __version__
 
-from . import _commands, _evaluate, _weights
+from . import _commands, _evaluate, _train, _weights
 from ._values import dial, fraction, gamma, not_negative, odd, positive_int, seed
 
 _FIELD_HELP = "a .blurfield file, or one kernel for the whole image (.mat, .npy, .npz or an image)"
@@ -153,4 +153,5 @@ def build_parser() -> argparse.ArgumentParser:
 
     _evaluate.add_parser(commands, light=light, device=device, spoken=spoken)
     _weights.add_parser(commands, spoken=spoken)
+    _train.add_parser(commands, device=device, spoken=spoken)
     return parser

@@ -226,9 +226,9 @@ class _Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.bias)
         with torch.no_grad():
             self.second.weight.mul_(0.3)
+            self.second.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.second(functional.relu(self.first(functional.relu(x))))
@@ -245,7 +245,7 @@ class _Encoder(nn.Module):
         for stride, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             down = nn.Conv2d(channels, width, 3, stride=1 if stride == 0 else 2, padding=1)
             nn.init.kaiming_normal_(down.weight, nonlinearity="relu")
-            nn.init.zeros_(down.bias)
+            nn.init.zeros_(down.bias)  # type: ignore[arg-type]
             levels.append(nn.Sequential(down, *(_Block(width) for _ in range(count))))
             channels = width
         self.levels = nn.ModuleList(levels)
@@ -272,7 +272,7 @@ class _Pixels(nn.Module):
         self.smooth = nn.ModuleList([nn.Conv2d(w, w, 3, padding=1) for w in widths[2:0:-1]])
 
     def forward(self, features: list[Tensor], grid: Tensor) -> Tensor:
-        x = self.top(grid)
+        x: Tensor = self.top(grid)
         for number, lateral in enumerate(self.laterals):
             fine = lateral(functional.relu(features[3 - number]))
             if number:

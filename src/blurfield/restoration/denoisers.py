@@ -119,10 +119,9 @@ class Denoiser:
     def __init__(self, network: DRUNet, device: torch.device) -> None:
         self.device = device
         self._dtype = network_dtype(device)
-        self.network = network.to(
-            device, self._dtype, memory_format=memory_format(device)
-        ).requires_grad_(False)
-        self.network.eval()
+        network.to(device, self._dtype)
+        network.to(memory_format=memory_format(device))  # type: ignore[call-overload]
+        self.network = network.requires_grad_(False).eval()
 
     @classmethod
     def load(
@@ -199,7 +198,8 @@ class Denoiser:
         clean = clean[..., :height, :width]
         if channels == 1 and self.network.channels == 3:
             clean = clean.mean(1, keepdim=True)
-        return clean.reshape(batch.shape).to(image).reshape(image.shape)
+        result: Tensor = clean.reshape(batch.shape).to(image).reshape(image.shape)
+        return result
 
 
 class _ResidualBlock(nn.Module):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from blurfield.comparison import kernel_similarity
 from blurfield.estimation.compact_network import TOKEN_STRIDE, CompactNetwork, Prediction
@@ -115,15 +114,16 @@ class EstimatorTask:
         self._cells = min(cells, (side // STRIDE) ** 2)
         wide = side + size - 1
 
-        def maker(split: str, count: int, fields: int, number: int, most: int | None) -> SampleMaker:
+        def maker(
+            split: str, count: int, fields: int, number: int, most: int | None
+        ) -> SampleMaker:
             generator = torch.Generator(device).manual_seed(number)
             bank = load_images(data, split=split, side=wide, limit=most, device=device)
-            made = {"max_extent": extent, "generator": generator, "device": device}
-            shakes = kernel_bank(count, size, **made)
-            turns = camera_bank(fields, size, side=side, **made)
-            return SampleMaker(
-                bank, shakes, turns, side=side, batch=batch, capture=capture
+            shakes = kernel_bank(count, size, max_extent=extent, generator=generator, device=device)
+            turns = camera_bank(
+                fields, size, side=side, max_extent=extent, generator=generator, device=device
             )
+            return SampleMaker(bank, shakes, turns, side=side, batch=batch, capture=capture)
 
         count = kernels or (20_000 if few else 200_000)
         fields = cameras or (2_000 if few else 20_000)

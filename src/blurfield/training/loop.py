@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections import deque
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,9 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from blurfield.checkpoints import resolve
+from blurfield.precision import memory_format, network_dtype
+
+from .ahead import Ahead
 from .curves import Curves
 from .processes import Processes
-from .state import load_state, save_state
+from .record import Record, usage
+from .state import load_state, require_run, save_state
 
 if TYPE_CHECKING:
     import os
@@ -69,6 +73,8 @@ class Trainer:
         Where to compute; that of the task.
     resume : bool
         Continue what is in the folder.
+    start : str or path-like, optional
+        Weights to begin with: the name of installed ones, or a file. Random ones by default.
     say : callable
         Called with lines of text for people.
 
@@ -87,6 +93,7 @@ class Trainer:
         *,
         device: torch.device,
         resume: bool = False,
+        start: str | os.PathLike[str] | None = None,
         processes: Processes | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
@@ -95,14 +102,18 @@ class Trainer:
         self._say = say
         self._processes = processes or Processes(device)
         self._folder.mkdir(parents=True, exist_ok=True)
-        if not resume and (self._folder / "state.pt").exists():
-            raise ValueError(
-                f"{folder} holds a training run; give --resume to continue it, or another folder"
-            )
+        require_run(self._folder, resume)
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # shapes never change
         torch.manual_seed(settings.seed)
-        self.network = task.network().to(device, memory_format=torch.channels_last)
+        network = task.network()
+        if start is not None:
+            network.load_state_dict(resolve(start, task.architecture).load())
+        self.network = network.to(device)
+        self.network.to(memory_format=memory_format(device))  # type: ignore[call-overload]
         self.average = {
-            name: value.detach().clone().float() for name, value in self.network.state_dict().items()
+            name: value.detach().float().clone()
+            for name, value in self.network.state_dict().items()
         }
         schedule = settings.schedule
         self._optimizer = torch.optim.AdamW(
@@ -120,6 +131,11 @@ class Trainer:
         self._precision = _precision(settings.precision, device)
         self._wrapped = self._processes.wrap(self._compiled())
         self._stop = ""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes the files."""
+        return self._processes.first
 
     # ------------------------------------------------------------------ state
 
@@ -198,12 +214,12 @@ class Trainer:
             "checkpoint": begun + 60 * settings.checkpoint_minutes,
             "validation": begun + 60 * settings.validation_minutes,
         }
-        record = _Record()
+        record = Record()
         figures: dict[str, float] = {}
         cooling = False
         first = self.step
         with self._signals():
-            batches = _Ahead(self._make, self._device, self.step)
+            batches = Ahead(self._make, self._device, self.step)
             while not self._finished(begun, first):
                 progress = self._progress(begun, first)
                 if not cooling and 1 - progress < settings.schedule.cooldown:
@@ -217,7 +233,7 @@ class Trainer:
                 now = time.monotonic()
                 if self._due("report", now, settings.report_seconds):
                     self._report(record)
-                    record = _Record()
+                    record = Record()
                 if self._due("validation", now, 60 * settings.validation_minutes):
                     figures = self._validate()
                 if not cooling and self._due("checkpoint", now, 60 * settings.checkpoint_minutes):
@@ -290,9 +306,10 @@ class Trainer:
             return self.network
         inner = getattr(self.network, "predict", None)
         if inner is None:
-            compiled: nn.Module = torch.compile(self.network)
-            return compiled
-        self.network.predict = torch.compile(inner)  # type: ignore[assignment]
+            self.network.compile()
+        else:
+            # The rest of `forward` has Fourier transforms, for which there is no compiler.
+            self.network.predict = torch.compile(inner)  # type: ignore[assignment]
         return self.network
 
     # --------------------------------------------------------------- schedule
@@ -343,7 +360,7 @@ class Trainer:
 
     # ---------------------------------------------------------------- reports
 
-    def _report(self, record: _Record) -> None:
+    def _report(self, record: Record) -> None:
         figures = record.means()
         bad = round(figures.pop("bad") * record.steps)
         if bad > min(_MOST_BAD_STEPS, record.steps - 1) or not math.isfinite(figures["loss"]):
@@ -357,7 +374,7 @@ class Trainer:
         figures["samples_per_second"] = record.samples / record.seconds()
         self._curves.add("train", self.step, self.samples, self.seconds, figures)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        self._say(f"{self.step:8d}  {self.samples:10,d}  {shown}  {_usage(self._device, record)}")
+        self._say(f"{self.step:8d}  {self.samples:10,d}  {shown}  {usage(self._device, record)}")
 
     def _validate(self) -> dict[str, float]:
         current = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -376,91 +393,10 @@ class Trainer:
         return figures
 
 
-class _Record:
-    """Sums of the figures of some steps, kept on the device so that no step waits for it."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.sums: dict[str, Tensor] = {}
-        self.begun = time.monotonic()
-        self.worked = time.process_time()
-        self.samples = 0
-
-    def add(self, figures: dict[str, Tensor], samples: int) -> None:
-        self.steps += 1
-        self.samples += samples
-        for name, value in figures.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-
-    def means(self) -> dict[str, float]:
-        return {name: float(value) / self.steps for name, value in self.sums.items()}
-
-    def seconds(self) -> float:
-        return max(time.monotonic() - self.begun, 1e-9)
-
-
-class _Ahead:
-    """Makes the next batch while the present one is trained on, where the device can do both."""
-
-    def __init__(
-        self, make: Callable[[int], tuple[Any, torch.Generator]], device: torch.device, step: int
-    ) -> None:
-        self._make, self._number = make, step
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._ready: deque[Any] = deque()
-
-    def next(self) -> Any:
-        if self._stream is None:
-            made = self._make(self._number)
-            self._number += 1
-            return made
-        if not self._ready:
-            self._prepare()
-        made, event = self._ready.popleft()
-        torch.cuda.current_stream().wait_event(event)
-        self._prepare()
-        return made
-
-    def _prepare(self) -> None:
-        assert self._stream is not None
-        # The memory of the batch before the present one is free for this one, but only after the
-        # step that was made with it.
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            made = self._make(self._number)
-            event = self._stream.record_event()
-        self._ready.append((made, event))
-        self._number += 1
-
-
 def _precision(wanted: str, device: torch.device) -> torch.dtype | None:
     """Type for autocast; None for plain float32."""
     if wanted not in ("auto", "bf16", "fp32"):
         raise ValueError(f"precision must be auto, bf16 or fp32, not {wanted!r}")
-    if wanted == "bf16" or (wanted == "auto" and _fast_bf16(device)):
+    if wanted == "bf16" or (wanted == "auto" and network_dtype(device) == torch.bfloat16):
         return torch.bfloat16
     return None
-
-
-def _fast_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Without such instructions bf16 is slower than float32.
-    return device.type == "cpu" and bool(
-        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    )
-
-
-def _usage(device: torch.device, record: _Record) -> str:
-    if device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(device) / 2**30
-        try:
-            busy = f"{torch.cuda.utilization(device)} %"
-        except (ModuleNotFoundError, RuntimeError):
-            busy = "unknown use"
-        return f"[{busy}, {memory:.1f} GiB]"
-    import resource
-
-    share = (time.process_time() - record.worked) / record.seconds()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return f"[{share:.0%} of a core, {memory:.1f} GiB]"

@@ -29,7 +29,8 @@ def dissimilarity(predicted: Tensor, target: Tensor) -> Tensor:
     product = (predicted * target).sum(-1)
     # Sums of squares without a copy of the squares.
     norms = torch.linalg.vector_norm(predicted, dim=-1) * torch.linalg.vector_norm(target, dim=-1)
-    return 1 - product / norms.clamp_min(_TINY)
+    distance: Tensor = 1 - product / norms.clamp_min(_TINY)
+    return distance
 
 
 def gram_distance(kernels: Tensor, mixing: Tensor, true_kernels: Tensor, true: Tensor) -> Tensor:

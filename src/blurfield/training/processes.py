@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Processes:
-    """This process among those that ``torchrun`` has started; one alone otherwise.
+    """The processes that ``torchrun`` has started, of which this is one; or this one alone.
 
     Parameters
     ----------

@@ -277,7 +277,7 @@ def _every(share: float) -> int:
 
 
 def _highest(values: Tensor) -> Tensor:
-    """Index of the greatest along the second axis; `argmax` is slow along other axes than the last."""
+    """Index of the greatest along the second axis, along which `argmax` is slow."""
     best, index = values[:, 0], torch.zeros_like(values[:, 0], dtype=torch.int64)
     for number in range(1, values.shape[1]):
         index = index.masked_fill(values[:, number] > best, number)

@@ -9,7 +9,6 @@ import torch
 from blurfield.files import atomic_write
 
 if TYPE_CHECKING:
-    import os
     from pathlib import Path
 
 #: Name of the file in the folder of a run, and the version of its form.
@@ -23,23 +22,36 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
         torch.save({"format": _FORMAT, **state}, path)
 
 
-def load_state(folder: str | os.PathLike[str], device: torch.device) -> dict[str, Any]:
+def require_run(folder: Path, resume: bool) -> None:
+    """Refuse to resume what is not there, and to overwrite what is.
+
+    Raises
+    ------
+    ValueError
+        If so.
+    """
+    exists = (folder / STATE).is_file()
+    if resume and not exists:
+        raise ValueError(f"there is no training to resume in {folder}: {STATE} is missing")
+    if exists and not resume:
+        raise ValueError(
+            f"{folder} holds a training run; give --resume to continue it, or another folder"
+        )
+
+
+def load_state(folder: Path, device: torch.device) -> dict[str, Any]:
     """Read the state of a run.
 
     Raises
     ------
     ValueError
-        If there is none, or it is not one. Nothing but tensors and plain types is read, so that a
+        If it is not one. Nothing but tensors and plain types is read, so that a
         file from elsewhere cannot run code.
     """
-    from pathlib import Path
-
-    path = Path(folder) / STATE
-    if not path.is_file():
-        raise ValueError(f"there is no training to resume in {folder}: {STATE} is missing")
+    path = folder / STATE
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # the unpickler has errors of many kinds
+    except Exception as error:  # noqa: BLE001 - the unpickler has errors of many kinds
         raise ValueError(f"{path} is no state of a training run: {error}") from None
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"{path} is no state of a training run of this version")
