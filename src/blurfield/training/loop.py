@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -218,7 +218,7 @@ class Trainer:
         figures: dict[str, float] = {}
         cooling = False
         first = self.step
-        with self._signals():
+        with self._signals(), closing(self._processes), closing(self._curves):
             batches = Ahead(self._make, self._device, self.step)
             while not self._finished(begun, first):
                 progress = self._progress(begun, first)
@@ -238,15 +238,14 @@ class Trainer:
                     figures = self._validate()
                 if not cooling and self._due("checkpoint", now, 60 * settings.checkpoint_minutes):
                     self.save()
-        if record.steps:
-            self._report(record)
-        if self.step > first:
-            figures = self._validate()
-        if not cooling:
-            self.save()
-        elif self._processes.first:
-            self.export()
-        self._curves.close()
+            if record.steps:
+                self._report(record)
+            if self.step > first:
+                figures = self._validate()
+            if not cooling:
+                self.save()
+            elif self._processes.first:
+                self.export()
         return {
             "step": self.step,
             "samples": self.samples,

@@ -203,10 +203,11 @@ class SampleMaker:
             low * (high / low) ** draw[0], 0.6 / light.mean((1, 2, 3), keepdim=True)
         )
         # Every so many samples, so that the number is always the same.
-        lit = light[:: _every(self._capture.lamps)]
-        peak = 4 * draw[1, :: _every(self._capture.lamps)]
+        some = _some(self._capture.lamps)
+        lit = light[some]
+        peak = 4 * draw[1, some]
         lit *= 1 + peak * ((lit.amax(1, keepdim=True) - 0.6) / 0.3).clamp(0, 1)
-        faded = light[1 :: _every(self._capture.grey)]
+        faded = light[_some(self._capture.grey)]
         faded.copy_(faded.mean(1, keepdim=True).expand_as(faded))
         return light
 
@@ -271,9 +272,10 @@ class SampleMaker:
         return (values.clamp(0, 1) * 255).round() / 255
 
 
-def _every(share: float) -> int:
-    """Distance of the elements that are a share of all; beyond any batch for none."""
-    return max(1, round(1 / share)) if share > 0 else 1 << 30
+def _some(share: float) -> slice:
+    """Places of about this share of all samples; none for 0."""
+    step = max(1, round(1 / share)) if share > 0 else 1 << 30
+    return slice(step // 2, None, step)
 
 
 def _highest(values: Tensor) -> Tensor:
