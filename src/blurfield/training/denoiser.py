@@ -24,7 +24,7 @@ MOST_NOISE = 50 / 255
 _GREY = 0.15
 #: Noise levels of the validation, images at each, their side, and the start of random numbers.
 _VALIDATION_LEVELS = (15, 25, 50)
-_VALIDATION_IMAGES, _VALIDATION_SIDE, _VALIDATION_SEED = 48, 128, 20210202
+_VALIDATION_IMAGES, _VALIDATION_SIDE, _VALIDATION_SEED = 24, 96, 20210202
 
 
 @dataclass(frozen=True)
