@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import struct
 import zlib
 from contextlib import contextmanager
@@ -80,7 +81,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
     try:
+        # Some libraries make files that nobody else may read: use what the user's settings say.
+        temporary.touch(exist_ok=False)
+        mode = (target if target.exists() else temporary).stat().st_mode
+        temporary.unlink()
         yield temporary
+        temporary.chmod(stat.S_IMODE(mode))
         os.replace(temporary, target)
     except PermissionError as error:
         raise PermissionError(f"cannot write {path}: {error.strerror or error}") from error

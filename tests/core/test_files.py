@@ -265,3 +265,20 @@ def test_links_are_written_through(tmp_path: Path) -> None:
 
 def test_all_suffixes_are_lower_case() -> None:
     assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_files_may_be_read_by_those_whom_the_user_lets(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    plain = tmp_path / "plain"
+    plain.touch()
+
+    def write() -> None:
+        with atomic_write(path) as temporary:
+            temporary.touch(0o600)
+
+    write()
+    assert path.stat().st_mode == plain.stat().st_mode
+    path.chmod(0o640)
+    write()
+    assert path.stat().st_mode & 0o777 == 0o640
