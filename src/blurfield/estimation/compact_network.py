@@ -1,12 +1,12 @@
 """The compact estimation network: an image-adaptive basis of kernels and the maps that mix them.
 
-Three things of known use are put together. A convolutional encoder with strides 2 to 32 sees what
-edges look like. The autocorrelation of the image's gradients in windows shows the autocorrelation
-of the kernel itself, since gradients of sharp images hardly correlate with each other
-(Hu, Xue, Zheng 2012; Goldstein and Fattal 2012), so that extent and direction need not be learned
-from edges. And learned queries attend to both, everywhere in the image: the state of a query is
-decoded to one basis kernel, and its product with the embedding of a pixel gives the coefficient of
-that kernel there (as queries give masks in Cheng et al. 2022).
+Each basis kernel belongs to a region of the image to begin with, and to whatever else attention
+finds to be blurred alike. Correlations of gradients, summed over windows by that attention, show
+the kernel in the space of displacements (`blurfield.estimation.correlations`), where a small
+convolutional network turns them into the kernel itself. An encoder with strides 2 to 32 says what
+edges look like: it helps attention, predicts sharp gradients for the correlations, hints at the
+kernel's form, and gives pixels the embeddings whose products with those of the basis kernels are
+the mixing coefficients (as queries give masks in Cheng et al. 2022).
 """
 
 from __future__ import annotations
@@ -18,14 +18,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .correlations import CHANNELS, REACH, STRIDE, SUMMARY, displacements, gradients, observe
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: Pixels along each side of a token, and of a cell of the mixing maps.
-TOKEN_STRIDE = 32
+TOKEN_STRIDE = STRIDE
 MIXING_STRIDE = 4
+#: Side K of the kernels in pixels.
+KERNEL_SIZE = 2 * REACH + 1
+#: Most basis kernels, and pixels along the side of the region of each in small images.
+MOST_KERNELS = 25
+_REGION = 44
 #: Standard deviations of encoded values below this are no texture.
 _FLAT = 1e-3
+#: Side of the coarsest features of a kernel.
+_COARSE = 9
 
 
 class Prediction(NamedTuple):
@@ -37,13 +46,22 @@ class Prediction(NamedTuple):
         Logarithms of the basis kernels, (N, B, K, K), normalised over the positions.
     mixing : Tensor
         Logarithms of the coefficients, (N, B, H/4, W/4), normalised over B.
-    local : Tensor
-        Logarithms of one kernel for each token, (N, T, K, K): an aid to training.
     """
 
     kernels: Tensor
     mixing: Tensor
-    local: Tensor
+
+
+def region_grid(height: int, width: int, most: int = MOST_KERNELS) -> tuple[int, int]:
+    """Rows and columns of regions of an image of some size in pixels, at most so many regions."""
+    rows, cols = (max(1, round(side / _REGION)) for side in (height, width))
+    while rows * cols > most:
+        # The side with the smaller regions gets fewer of them.
+        if height / rows <= width / cols and rows > 1:
+            rows -= 1
+        else:
+            cols -= 1
+    return rows, cols
 
 
 class CompactNetwork(nn.Module):
@@ -51,10 +69,6 @@ class CompactNetwork(nn.Module):
 
     Parameters
     ----------
-    kernel_size : int
-        Side K of the kernels, odd.
-    basis : int
-        Number B of basis kernels.
     widths : sequence of int
         Channels at strides 2, 4, 8, 16 and 32.
     blocks : sequence of int
@@ -65,158 +79,131 @@ class CompactNetwork(nn.Module):
         Attention heads.
     layers : (int, int)
         Attention layers among tokens, and of queries on tokens.
-    hidden : int
-        Hidden channels of the decoder of kernels.
-    window, lags : int
-        Side of the windows of autocorrelation, and greatest shift in it, in pixels.
+    kernel_widths : (int, int, int)
+        Channels of what turns displacements into kernels, from fine to coarse.
     """
 
     def __init__(
         self,
-        kernel_size: int = 33,
-        basis: int = 25,
-        widths: Sequence[int] = (32, 48, 96, 192, 256),
+        widths: Sequence[int] = (24, 40, 80, 128, 192),
         blocks: Sequence[int] = (0, 1, 1, 1, 1),
         width: int = 192,
         heads: int = 6,
         layers: Sequence[int] = (2, 2),
-        hidden: int = 384,
-        window: int = 96,
-        lags: int = 32,
+        kernel_widths: Sequence[int] = (16, 32, 64),
     ) -> None:
         super().__init__()
         self.config = {
-            "kernel_size": kernel_size,
-            "basis": basis,
             "widths": list(widths),
             "blocks": list(blocks),
             "width": width,
             "heads": heads,
             "layers": list(layers),
-            "hidden": hidden,
-            "window": window,
-            "lags": lags,
+            "kernel_widths": list(kernel_widths),
         }
-        self.kernel_size, self.basis = kernel_size, basis
-        self._window, self._lags = window, lags
-        half = (lags + 1) * (2 * lags + 1)
-        self.encoder = _Encoder(widths, blocks)
-        self.correlation = nn.Linear(2 * half, width)
+        self.encoder = Encoder(widths, blocks)
+        self.sharpen = nn.Conv2d(widths[1], 2 * MIXING_STRIDE**2, 1)
+        self.floor = nn.Parameter(torch.tensor(-1.0))
+        self.summary = nn.Linear(SUMMARY, width)
         self.appearance = nn.Linear(widths[-1], width)
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
         self.tokens = nn.ModuleList([_Layer(width, heads, cross=False) for _ in range(layers[0])])
-        self.queries = nn.Parameter(torch.randn(basis, width))
         self.readers = nn.ModuleList([_Layer(width, heads, cross=True) for _ in range(layers[1])])
         self.final = nn.LayerNorm(width)
-        self.decoder = nn.Sequential(
-            nn.Linear(width, hidden), nn.LeakyReLU(0.1), nn.Linear(hidden, kernel_size**2)
-        )
+        self.sharing = nn.ModuleList([nn.Linear(width, width) for _ in range(2)])
+        #: Logarithms of how fast attention, and mixing coefficients, fall with the distance.
+        self.nearness = nn.Parameter(torch.zeros(2))
+        self.decoder = KernelDecoder(CHANNELS, width, kernel_widths)
         self.pixels = _Pixels(widths, width)
         self.keys = nn.Linear(width, widths[1] + 1)
 
-    def forward(self, encoded: Tensor) -> Prediction:
+    def forward(self, encoded: Tensor, most: int = MOST_KERNELS) -> Prediction:
         """Predict kernels and mixing maps.
 
         Parameters
         ----------
         encoded : Tensor
             Images (N, 3, H, W) in [0, 1], encoded with the exponent 2.2, H and W multiples of 32.
-
-        Returns
-        -------
-        Prediction
+        most : int
+            Most basis kernels.
         """
-        with torch.no_grad(), torch.autocast(encoded.device.type, enabled=False):
-            statistics = autocorrelation(encoded.float(), self._window, self._lags)
-        return self.predict(encoded, statistics)
-
-    def predict(self, encoded: Tensor, statistics: Tensor) -> Prediction:
-        """Predict from images and their autocorrelation; see `forward`."""
+        device = encoded.device.type
+        with torch.autocast(device, enabled=False):
+            spectra = observe(gradients(encoded.float()))
         features = self.encoder(_normalise(encoded))
-        deepest = features[-1]
+        tokens, grid = self._tokens(features[-1], spectra.summary)
+        regions = region_grid(int(encoded.shape[2]), int(encoded.shape[3]), most)
+        states = self._states(tokens, grid, regions)
+        sharing = self._sharing(states, tokens, grid, regions)
+        sharp = functional.pixel_shuffle(
+            self.sharpen(functional.relu(features[1])), MIXING_STRIDE
+        )
+        with torch.autocast(device, enabled=False):
+            floor = functional.softplus(self.floor)
+            patches = displacements(spectra, sharp.float(), sharing.float(), floor)
+        kernels = self.decoder(patches.flatten(0, 1), states.flatten(0, 1))
+        kernels = torch.log_softmax(kernels.float().flatten(1), 1)
+        shape = (len(encoded), -1, KERNEL_SIZE, KERNEL_SIZE)
+        return Prediction(kernels.reshape(shape), self._mixing(features, tokens, grid, states, regions))
+
+    def _tokens(self, deepest: Tensor, summary: Tensor) -> tuple[Tensor, tuple[int, int]]:
         appearance = self.appearance(deepest.flatten(2).transpose(1, 2))
-        tokens = self.norms[0](appearance) + self.norms[1](self.correlation(statistics))
+        tokens = self.norms[0](appearance) + self.norms[1](self.summary(summary))
         for layer in self.tokens:
             tokens = layer(tokens, tokens)
-        queries = self.queries.expand(len(encoded), -1, -1)
+        return tokens, (int(deepest.shape[2]), int(deepest.shape[3]))
+
+    def _states(self, tokens: Tensor, grid: tuple[int, int], regions: tuple[int, int]) -> Tensor:
+        """States of the basis kernels, (N, B, width), begun as the means over their regions."""
+        share = torch.softmax(-4 * _distances(grid, regions, tokens.device), 1).to(tokens)
+        states = share @ tokens
         for layer in self.readers:
-            queries = layer(queries, tokens)
-        states = self.final(queries)
-        shape = (len(encoded), -1, self.kernel_size, self.kernel_size)
-        kernels = _log_softmax(self.decoder(states), -1).reshape(shape)
-        local = _log_softmax(self.decoder(self.final(tokens)), -1).reshape(shape)
-        grid = tokens.transpose(1, 2).unflatten(2, deepest.shape[2:])
-        embedding = self.pixels(features, grid)
+            states = layer(states, tokens)
+        normalised: Tensor = self.final(states)
+        return normalised
+
+    def _sharing(
+        self, states: Tensor, tokens: Tensor, grid: tuple[int, int], regions: tuple[int, int]
+    ) -> Tensor:
+        """Weights (N, B, T) of windows in the correlations of each basis kernel."""
+        scores = self.sharing[0](states) @ self.sharing[1](tokens).transpose(1, 2)
+        far = _distances(grid, regions, tokens.device)
+        scores = scores.float() / math.sqrt(states.shape[-1]) - self.nearness[0].exp() * far
+        return torch.softmax(scores, -1)
+
+    def _mixing(
+        self,
+        features: list[Tensor],
+        tokens: Tensor,
+        grid: tuple[int, int],
+        states: Tensor,
+        regions: tuple[int, int],
+    ) -> Tensor:
+        embedding = self.pixels(features, tokens.transpose(1, 2).unflatten(2, grid))
+        shape = (int(embedding.shape[2]), int(embedding.shape[3]))
         keys, bias = self.keys(states).split([embedding.shape[1], 1], -1)
         scores = keys @ embedding.flatten(2) / math.sqrt(embedding.shape[1]) + bias
-        scores = scores.unflatten(2, embedding.shape[2:])
-        return Prediction(kernels, _log_softmax(scores, 1), local)
+        far = _distances(shape, regions, tokens.device)
+        scores = scores.float() - 2 * self.nearness[1].exp() * far
+        return torch.log_softmax(scores, 1).unflatten(2, shape)
 
 
-def _log_softmax(logits: Tensor, axis: int) -> Tensor:
-    return torch.log_softmax(logits.float(), axis)
+def _distances(cells: tuple[int, int], regions: tuple[int, int], device: torch.device) -> Tensor:
+    """Squared distances (B, cells) of cells from the middles of regions, in units of regions."""
+    axes = []
+    for count, number in zip(cells, regions, strict=True):
+        place = (torch.arange(count, device=device) + 0.5) * (number / count) - 0.5
+        axes.append((place - torch.arange(number, device=device)[:, None]).square())
+    far = axes[0][:, None, :, None] + axes[1][None, :, None, :]
+    return far.reshape(regions[0] * regions[1], cells[0] * cells[1])
 
 
 def _normalise(encoded: Tensor) -> Tensor:
-    """Images of mean 0 and like contrast, and beside them the values themselves."""
+    """Images of mean 0 and like contrast, and beside them what may be clipped."""
     grey = encoded.mean(1, keepdim=True)
     mean = grey.mean((2, 3), keepdim=True)
-    std = grey.var((2, 3), keepdim=True).add(_FLAT**2).sqrt()
-    return torch.cat([(encoded - mean) / (4 * std), encoded.amax(1, keepdim=True) - 0.5], 1)
-
-
-def autocorrelation(encoded: Tensor, window: int, lags: int) -> Tensor:
-    """Autocorrelation of gradients in windows around each token.
-
-    Parameters
-    ----------
-    encoded : Tensor
-        Images (N, 3, H, W), H and W multiples of 32.
-    window : int
-        Side of the windows in pixels, even, at least 32; their middles are those of the tokens.
-    lags : int
-        Greatest shift along each axis, less than half of `window`.
-
-    Returns
-    -------
-    Tensor
-        (N, T, 2·(lags + 1)·(2·lags + 1)), for the gradients along y and x: signed square roots,
-        which show small values too, of the correlations divided by that at shift 0. Shifts and
-        their opposites give the same and stand there once.
-    """
-    grey = encoded.mean(1)
-    # Clipped light has edges that no blur of the light has made.
-    valid = (encoded.amax(1) < 0.99).float()
-    dy = functional.pad((grey[:, 1:] - grey[:, :-1]) * (valid[:, 1:] * valid[:, :-1]), (0, 0, 0, 1))
-    dx = functional.pad(
-        (grey[:, :, 1:] - grey[:, :, :-1]) * (valid[:, :, 1:] * valid[:, :, :-1]), (0, 1)
-    )
-    margin = (window - TOKEN_STRIDE) // 2
-    gradients = functional.pad(torch.complex(dy, dx), (margin,) * 4)
-    taper = torch.hann_window(window, periodic=False, device=encoded.device)
-    taper = taper[:, None] * taper
-    # On a CPU one image at a time, so that the transforms stay in its cache.
-    parts = gradients.split(len(gradients) if gradients.is_cuda else 1)
-    return torch.cat([_correlate(part, taper, lags) for part in parts])
-
-
-def _correlate(gradients: Tensor, taper: Tensor, lags: int) -> Tensor:
-    """Correlations of gradients (N, H, W), that along y real and that along x imaginary."""
-    window = len(taper)
-    windows = gradients.unfold(1, window, TOKEN_STRIDE).unfold(2, window, TOKEN_STRIDE)
-    tapered = windows.flatten(1, 2) * taper
-    # Twice the transforms of the gradients along y (sum) and along x (difference).
-    first, second = torch.fft.fft2(tapered), torch.fft.fft2(tapered.conj())
-    both = torch.fft.ifft2(torch.complex(_power(first + second), _power(first - second)))
-    wanted = torch.arange(-lags, lags + 1, device=gradients.device) % window
-    correlation = torch.view_as_real(both[..., : lags + 1, :][..., wanted]).movedim(-1, 2)
-    relative = correlation / correlation[..., :1, lags, None].clamp_min(1e-6)
-    return (relative.sign() * relative.abs().sqrt()).flatten(2)
-
-
-def _power(spectrum: Tensor) -> Tensor:
-    real, imaginary = spectrum.real, spectrum.imag
-    return torch.addcmul(real * real, imaginary, imaginary)
+    spread = grey.var((2, 3), keepdim=True).add(_FLAT**2).sqrt()
+    return torch.cat([(encoded - mean) / (2 * spread), encoded.amax(1, keepdim=True) - 0.5], 1)
 
 
 class _Block(nn.Module):
@@ -228,15 +215,14 @@ class _Block(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         with torch.no_grad():
             self.second.weight.mul_(0.3)
-            self.second.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.second(functional.relu(self.first(functional.relu(x))))
         return y
 
 
-class _Encoder(nn.Module):
-    """Features at strides 2, 4, 8, 16 and 32."""
+class Encoder(nn.Module):
+    """Features at strides 2, 4, 8, 16 and 32; see `CompactNetwork` for the parameters."""
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
@@ -245,18 +231,71 @@ class _Encoder(nn.Module):
         for stride, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             down = nn.Conv2d(channels, width, 3, stride=1 if stride == 0 else 2, padding=1)
             nn.init.kaiming_normal_(down.weight, nonlinearity="relu")
-            nn.init.zeros_(down.bias)  # type: ignore[arg-type]
             levels.append(nn.Sequential(down, *(_Block(width) for _ in range(count))))
             channels = width
         self.levels = nn.ModuleList(levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Features of images (N, 4, H, W)."""
         x = functional.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         features = []
         for number, level in enumerate(self.levels):
             x = level(functional.relu(x) if number else x)
             features.append(x)
         return features
+
+
+class KernelDecoder(nn.Module):
+    """From patches of displacements and a state to the logits of a kernel.
+
+    Parameters
+    ----------
+    channels, width : int
+        Channels of the patches, and of the states.
+    widths : (int, int, int)
+        Channels at 33×33, 17×17 and 9×9 displacements.
+    """
+
+    def __init__(self, channels: int, width: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        self.hint = nn.Linear(width, 16 * _COARSE**2)
+        self.tint = nn.Linear(width, fine)
+        self.stem = nn.Conv2d(channels, fine, 3, padding=1)
+        self.fine = nn.Conv2d(fine, fine, 3, padding=1)
+        self.down = nn.Conv2d(fine, middle, 3, stride=2, padding=1)
+        self.middle = nn.Conv2d(middle, middle, 3, padding=1)
+        self.downer = nn.Conv2d(middle, coarse, 3, stride=2, padding=1)
+        self.join = nn.Conv2d(16, coarse, 1)
+        self.coarse = nn.ModuleList([_Block(coarse) for _ in range(1)])
+        self.up = nn.Conv2d(coarse, middle, 1)
+        self.smooth = nn.Conv2d(middle, middle, 3, padding=1)
+        self.upper = nn.Conv2d(middle, fine, 1)
+        self.smoother = nn.Conv2d(fine, fine, 3, padding=1)
+        self.out = nn.Conv2d(fine, 1, 3, padding=1)
+
+    def forward(self, patches: Tensor, states: Tensor) -> Tensor:
+        """Logits (N, 1, K, K) from patches (N, C, K, K) and states (N, width)."""
+        relu = functional.relu
+        x = self.stem(patches.contiguous(memory_format=torch.channels_last))
+        x = relu(x + self.tint(states)[:, :, None, None])
+        fine = x + self.fine(x)
+        x = relu(self.down(relu(fine)))
+        middle = x + self.middle(x)
+        hint = self.hint(states).unflatten(1, (16, _COARSE, _COARSE))
+        x = self.downer(relu(middle)) + self.join(hint)
+        for block in self.coarse:
+            x = block(x)
+        x = middle + _enlarge(self.up(relu(x)), middle)
+        x = x + self.smooth(relu(x))
+        x = fine + _enlarge(self.upper(relu(x)), fine)
+        x = x + self.smoother(relu(x))
+        logits: Tensor = self.out(relu(x))
+        return logits
+
+
+def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+    return functional.interpolate(x, size=like.shape[2:], mode="nearest")
 
 
 class _Pixels(nn.Module):
@@ -272,12 +311,12 @@ class _Pixels(nn.Module):
         self.smooth = nn.ModuleList([nn.Conv2d(w, w, 3, padding=1) for w in widths[2:0:-1]])
 
     def forward(self, features: list[Tensor], grid: Tensor) -> Tensor:
-        x: Tensor = self.top(grid)
+        x = self.top(grid)
         for number, lateral in enumerate(self.laterals):
             fine = lateral(functional.relu(features[3 - number]))
             if number:
                 x = self.downs[number - 1](x)
-            x = fine + functional.interpolate(x, scale_factor=2, mode="nearest")
+            x = fine + _enlarge(x, fine)
             if number:
                 x = x + self.smooth[number - 1](functional.relu(x))
         return x
@@ -288,13 +327,10 @@ class _Layer(nn.Module):
 
     def __init__(self, width: int, heads: int, *, cross: bool) -> None:
         super().__init__()
-        self.heads = heads
         self.attend = _Attention(width, heads)
         self.exchange = _Attention(width, heads) if cross else None
         self.norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.LeakyReLU(0.1), nn.Linear(2 * width, width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         x = x + self.attend(x, context)

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from blurfield.comparison import kernel_similarity
-from blurfield.estimation.compact_network import TOKEN_STRIDE, CompactNetwork, Prediction
+from blurfield.estimation.compact_network import (
+    KERNEL_SIZE,
+    TOKEN_STRIDE,
+    CompactNetwork,
+    Prediction,
+)
 
 from .images import GAMMA, load_images
 from .kernels import camera_bank, delta, kernel_bank
@@ -38,8 +43,6 @@ class LossWeights:
         Squared L2 distance of the kernels of all cells, relative to the true kernels' own.
     reblur : float
         Error of the blurry image with the predicted kernels.
-    local : float
-        The first three for the kernels that each token predicts for its surroundings.
     segment_power : float
         A segment of area A counts by A to the power of 1 minus this.
     """
@@ -49,7 +52,6 @@ class LossWeights:
     cosine: float = 2.0
     squared: float = 0.0
     reblur: float = 0.0
-    local: float = 0.3
     segment_power: float = 0.5
 
 
@@ -108,7 +110,7 @@ class EstimatorTask:
         self.config = dict(config or {})
         self._device = device
         self._weights = weights or LossWeights()
-        size = int(self.config.get("kernel_size", 33))
+        size = KERNEL_SIZE
         extent = float(max_extent or size)
         few = device.type == "cpu"
         self._cells = min(cells, (side // STRIDE) ** 2)
@@ -233,15 +235,6 @@ def estimator_losses(
         errors = reblur_distance(found, truth, batch.sharp, cells, STRIDE)
         terms["reblur"] = (importance * errors).mean()
         loss = loss + weights.reblur * terms["reblur"]
-    if weights.local:
-        local = prediction.local.flatten(2).exp()
-        around = batch.surroundings(TOKEN_STRIDE // STRIDE)
-        terms["local"] = dissimilarity(local, around).mean()
-        loss = loss + weights.local * (
-            weights.entropy * cross_entropy(local, around).mean()
-            + weights.absolute * absolute(local, around).mean()
-            + weights.cosine * terms["local"]
-        )
     return {"loss": loss, **terms}
 
 

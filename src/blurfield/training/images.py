@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 
 #: Each image is kept at these sizes: what is seen from further away is sharper and busier.
 SCALES = (1.0, 0.71, 0.5)
-#: Exponent from the images' values to linear light, and its table for 8 bits.
+#: Exponent from the images' values to linear light.
 GAMMA = 2.2
+#: Squares begin at places so many pixels apart, give or take half of that.
+_STEP = 16
+#: Share of an image's squares that are used: those with the most texture; of the rest nothing
+#: could be learned.
+_TEXTURED = 0.7
+#: Root mean square of the differences of neighbouring values, in 8-bit steps, that is enough.
+_ENOUGH = 12.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,10 @@ class ImageBank:
         int64 (M,): where each image begins, and its size.
     masked : Tensor
         bool (M,): whether the labels mean anything.
+    corners : Tensor
+        int64 (P, 2): upper left corners of squares with texture, image after image.
+    first, count : Tensor
+        int64 (M,): which of them are each image's.
     """
 
     pixels: Tensor
@@ -43,6 +54,9 @@ class ImageBank:
     heights: Tensor
     widths: Tensor
     masked: Tensor
+    corners: Tensor
+    first: Tensor
+    count: Tensor
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -69,11 +83,13 @@ class ImageBank:
             bool (count,): whether the labels mean anything.
         """
         device = self.pixels.device
-        draw = torch.rand(6, count, generator=generator, device=device)
+        draw = torch.rand(7, count, generator=generator, device=device)
         chosen = (draw[0] * len(self)).long().clamp_max(len(self) - 1)
         height, width = self.heights[chosen], self.widths[chosen]
-        rows = _places(height, side, draw[1], draw[2] < 0.5)
-        cols = _places(width, side, draw[3], draw[4] < 0.5)
+        number = torch.minimum((draw[6] * self.count[chosen]).long(), self.count[chosen] - 1)
+        corner = self.corners[self.first[chosen] + number]
+        rows = _places(height, side, corner[:, 0], draw[1], draw[2] < 0.5)
+        cols = _places(width, side, corner[:, 1], draw[3], draw[4] < 0.5)
         start = self.offsets[chosen][:, None, None]
         index = start + rows[:, :, None] * width[:, None, None] + cols[:, None, :]
         turned = (draw[5] < 0.5)[:, None, None]
@@ -82,9 +98,12 @@ class ImageBank:
         return words[..., None].view(torch.uint8), self.masked[chosen]
 
 
-def _places(length: Tensor, side: int, where: Tensor, reverse: Tensor) -> Tensor:
+def _places(
+    length: Tensor, side: int, corner: Tensor, shift: Tensor, reverse: Tensor
+) -> Tensor:
     """Rows (or columns), (count, side), of squares in images of some length."""
-    start = (where * (length - side + 1).clamp_min(1)).long()
+    start = corner + (shift * _STEP).long() - _STEP // 2
+    start = torch.minimum(start, length - side).clamp_min(0)
     steps = torch.arange(side, device=length.device)
     steps = torch.where(reverse[:, None], steps.flip(0), steps)
     place = start[:, None] + steps
@@ -171,7 +190,8 @@ def load_images(
     OSError
         If a file cannot be read.
     """
-    return pack(_read_all(Path(data), read_manifest(data, split)[:limit], side, scales), device)
+    rows = read_manifest(data, split)[:limit]
+    return pack(_read_all(Path(data), rows, side, scales), side, device)
 
 
 def _read_all(
@@ -203,6 +223,7 @@ def _read_all(
 
 def pack(
     images: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]],
+    side: int,
     device: torch.device | str = "cpu",
 ) -> ImageBank:
     """Pack images into a bank.
@@ -211,6 +232,8 @@ def pack(
     ----------
     images : iterable of (array, array or None)
         uint8 (H, W, 3) values and uint8 (H, W) labels, or None for images without.
+    side : int
+        Side of the squares that will be cut, in pixels.
     device : torch.device or str
         Where to put them.
 
@@ -219,7 +242,7 @@ def pack(
     ValueError
         If there are none.
     """
-    words, heights, widths, masked = [], [], [], []
+    words, heights, widths, masked, corners = [], [], [], [], []
     for values, labels in images:
         pixels = np.zeros((*values.shape[:2], 4), np.uint8)
         pixels[..., :3] = values
@@ -229,14 +252,44 @@ def pack(
         heights.append(values.shape[0])
         widths.append(values.shape[1])
         masked.append(labels is not None)
+        corners.append(textured_corners(values, side))
     if not words:
         raise ValueError("there are no images to pack")
     height, width = torch.tensor(heights), torch.tensor(widths)
-    sizes = height * width
+    sizes, counts = height * width, torch.tensor([len(places) for places in corners])
     return ImageBank(
         torch.cat(words).to(device),
         (sizes.cumsum(0) - sizes).to(device),
         height.to(device),
         width.to(device),
         torch.tensor(masked).to(device),
+        torch.from_numpy(np.concatenate(corners)).to(device),
+        (counts.cumsum(0) - counts).to(device),
+        counts.to(device),
     )
+
+
+def textured_corners(values: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
+    """Upper left corners (P, 2) of the squares of an image that have texture, at least one.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        uint8 (H, W, 3).
+    side : int
+        Side of the squares in pixels; larger ones than the image are cut from its corner.
+    """
+    grey = values.mean(2)
+    energy = np.zeros_like(grey)
+    energy[:-1] += np.diff(grey, axis=0) ** 2
+    energy[:, :-1] += np.diff(grey, axis=1) ** 2
+    height, width = (min(side, n) for n in grey.shape)
+    sums = np.pad(energy.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    rows, cols = (np.arange(0, n - m + 1, _STEP) for n, m in zip(grey.shape, (height, width)))
+    top, left = np.ix_(rows, cols)
+    inside = sums[top + height, left + width] - sums[top, left + width]
+    inside += sums[top, left] - sums[top + height, left]
+    texture = np.sqrt(inside / (height * width))
+    enough = texture >= min(float(np.quantile(texture, 1 - _TEXTURED)), _ENOUGH)
+    chosen = np.argwhere(enough)
+    return np.stack([rows[chosen[:, 0]], cols[chosen[:, 1]]], 1).astype(np.int64)

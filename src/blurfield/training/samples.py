@@ -48,7 +48,7 @@ class Capture:
     """
 
     noise: float = 0.04
-    exposure: tuple[float, float] = (0.35, 1.6)
+    exposure: tuple[float, float] = (0.5, 1.6)
     lamps: float = 0.15
     grey: float = 0.1
 
@@ -85,14 +85,6 @@ class Batch:
                 for kernels, mixing in zip(self.kernels, self.mixing, strict=True)
             ]
         )
-
-    def surroundings(self, side: int) -> Tensor:
-        """Mean kernels (N, T, K²) of squares of `side` cells that tile the image."""
-        parts = []
-        for kernels, mixing in zip(self.kernels, self.mixing, strict=True):
-            mean = functional.avg_pool2d(mixing, side).flatten(2)
-            parts.append(mean.transpose(1, 2) @ kernels.flatten(2))
-        return torch.cat(parts)
 
     def segment_weights(self, cells: Tensor, power: float) -> Tensor:
         """Weights (N, P) of cells, of mean about 1: a segment's area to the power −`power`."""
@@ -268,7 +260,7 @@ class SampleMaker:
         values = encode(light.clamp(0, 1), GAMMA)
         draw = self._rand(len(values), 1, 1, 1, generator=generator)
         noise = torch.randn(values.shape, generator=generator, device=self._device)
-        values = values + self._capture.noise * draw.pow(1.5) * noise
+        values = values + self._capture.noise * draw.square() * noise
         return (values.clamp(0, 1) * 255).round() / 255
 
 
