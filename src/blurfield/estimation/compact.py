@@ -100,12 +100,12 @@ def estimate_compact(
         network = load_compact(weights, planes.device, reporter)
         encoded = encode(_colours(planes).clamp(0, 1), GAMMA)
         reporter.advance(1, "Estimating the blur")
-        fields = [_look(network, encoded, used[0], shape)]
+        fields = [_look(network, encoded, used[0], shape, max_kernels)]
         for scale in used[1:]:
             reporter.advance()
             if not bool((_cut_off(fields[-1]) > _CUT_OFF).any()):
                 break
-            fields.append(_look(network, encoded, scale, shape))
+            fields.append(_look(network, encoded, scale, shape, max_kernels))
         reporter.advance(0, "Putting the scales together")
         field = _join(fields)
         reporter.poll()
@@ -146,7 +146,11 @@ def _colours(planes: Tensor) -> Tensor:
 
 
 def _look(
-    network: CompactNetwork, encoded: Tensor, scale: float, shape: tuple[int, int]
+    network: CompactNetwork,
+    encoded: Tensor,
+    scale: float,
+    shape: tuple[int, int],
+    max_kernels: int,
 ) -> KernelField:
     """The field of an image (3, H, W), found at a smaller size; kernels are of the full size."""
     image = encoded[None]
@@ -158,7 +162,7 @@ def _look(
     padded = functional.pad(image, (0, right, 0, below), mode="replicate")
     dtype = network_dtype(encoded.device)
     with torch.autocast(encoded.device.type, dtype, enabled=dtype != torch.float32):
-        prediction = network(padded)
+        prediction = network(padded, max_kernels)
     mixing = prediction.mixing[0].float().exp()
     for axis, length, extra in ((1, height, below), (2, width, right)):
         if extra:
