@@ -57,7 +57,7 @@ def region_grid(height: int, width: int, most: int = MOST_KERNELS) -> tuple[int,
     rows, cols = (max(1, round(side / _REGION)) for side in (height, width))
     while rows * cols > most:
         # The side with the smaller regions gets fewer of them.
-        if height / rows <= width / cols and rows > 1:
+        if rows > 1 and (cols == 1 or height / rows <= width / cols):
             rows -= 1
         else:
             cols -= 1
@@ -135,16 +135,20 @@ class CompactNetwork(nn.Module):
         regions = region_grid(int(encoded.shape[2]), int(encoded.shape[3]), most)
         states = self._states(tokens, grid, regions)
         sharing = self._sharing(states, tokens, grid, regions)
-        sharp = functional.pixel_shuffle(
-            self.sharpen(functional.relu(features[1])), MIXING_STRIDE
-        )
+        sharp = functional.pixel_shuffle(self.sharpen(functional.relu(features[1])), MIXING_STRIDE)
         with torch.autocast(device, enabled=False):
             floor = functional.softplus(self.floor)
             patches = displacements(spectra, sharp.float(), sharing.float(), floor)
         kernels = self.decoder(patches.flatten(0, 1), states.flatten(0, 1))
         kernels = torch.log_softmax(kernels.float().flatten(1), 1)
         shape = (len(encoded), -1, KERNEL_SIZE, KERNEL_SIZE)
-        return Prediction(kernels.reshape(shape), self._mixing(features, tokens, grid, states, regions))
+        return Prediction(
+            kernels.reshape(shape), self._mixing(features, tokens, grid, states, regions)
+        )
+
+    def compilable(self) -> list[nn.Module]:
+        """The parts without Fourier transforms, for which there is no compiler."""
+        return [self.encoder, self.decoder, self.pixels]
 
     def _tokens(self, deepest: Tensor, summary: Tensor) -> tuple[Tensor, tuple[int, int]]:
         appearance = self.appearance(deepest.flatten(2).transpose(1, 2))
@@ -169,7 +173,8 @@ class CompactNetwork(nn.Module):
         scores = self.sharing[0](states) @ self.sharing[1](tokens).transpose(1, 2)
         far = _distances(grid, regions, tokens.device)
         scores = scores.float() / math.sqrt(states.shape[-1]) - self.nearness[0].exp() * far
-        return torch.softmax(scores, -1)
+        weights: Tensor = torch.softmax(scores, -1)
+        return weights
 
     def _mixing(
         self,
@@ -185,7 +190,8 @@ class CompactNetwork(nn.Module):
         scores = keys @ embedding.flatten(2) / math.sqrt(embedding.shape[1]) + bias
         far = _distances(shape, regions, tokens.device)
         scores = scores.float() - 2 * self.nearness[1].exp() * far
-        return torch.log_softmax(scores, 1).unflatten(2, shape)
+        mixing: Tensor = torch.log_softmax(scores, 1).unflatten(2, shape)
+        return mixing
 
 
 def _distances(cells: tuple[int, int], regions: tuple[int, int], device: torch.device) -> Tensor:
@@ -311,7 +317,7 @@ class _Pixels(nn.Module):
         self.smooth = nn.ModuleList([nn.Conv2d(w, w, 3, padding=1) for w in widths[2:0:-1]])
 
     def forward(self, features: list[Tensor], grid: Tensor) -> Tensor:
-        x = self.top(grid)
+        x: Tensor = self.top(grid)
         for number, lateral in enumerate(self.laterals):
             fine = lateral(functional.relu(features[3 - number]))
             if number:
@@ -319,7 +325,8 @@ class _Pixels(nn.Module):
             x = fine + _enlarge(x, fine)
             if number:
                 x = x + self.smooth[number - 1](functional.relu(x))
-        return x
+        result: Tensor = x
+        return result
 
 
 class _Layer(nn.Module):
@@ -330,7 +337,9 @@ class _Layer(nn.Module):
         self.attend = _Attention(width, heads)
         self.exchange = _Attention(width, heads) if cross else None
         self.norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+        )
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         x = x + self.attend(x, context)

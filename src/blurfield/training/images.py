@@ -98,9 +98,7 @@ class ImageBank:
         return words[..., None].view(torch.uint8), self.masked[chosen]
 
 
-def _places(
-    length: Tensor, side: int, corner: Tensor, shift: Tensor, reverse: Tensor
-) -> Tensor:
+def _places(length: Tensor, side: int, corner: Tensor, shift: Tensor, reverse: Tensor) -> Tensor:
     """Rows (or columns), (count, side), of squares in images of some length."""
     start = corner + (shift * _STEP).long() - _STEP // 2
     start = torch.minimum(start, length - side).clamp_min(0)
@@ -285,11 +283,13 @@ def textured_corners(values: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
     energy[:, :-1] += np.diff(grey, axis=1) ** 2
     height, width = (min(side, n) for n in grey.shape)
     sums = np.pad(energy.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    rows, cols = (np.arange(0, n - m + 1, _STEP) for n, m in zip(grey.shape, (height, width)))
+    rows, cols = (
+        np.arange(0, n - m + 1, _STEP) for n, m in zip(grey.shape, (height, width), strict=True)
+    )
     top, left = np.ix_(rows, cols)
     inside = sums[top + height, left + width] - sums[top, left + width]
     inside += sums[top, left] - sums[top + height, left]
-    texture = np.sqrt(inside / (height * width))
+    texture = np.sqrt(inside.clip(min=0) / (height * width))
     enough = texture >= min(float(np.quantile(texture, 1 - _TEXTURED)), _ENOUGH)
     chosen = np.argwhere(enough)
     return np.stack([rows[chosen[:, 0]], cols[chosen[:, 1]]], 1).astype(np.int64)

@@ -303,12 +303,9 @@ class Trainer:
         wanted = self._settings.compile
         if wanted == "off" or (wanted == "auto" and self._device.type != "cuda"):
             return self.network
-        inner = getattr(self.network, "predict", None)
-        if inner is None:
-            self.network.compile()
-        else:
-            # The rest of `forward` has Fourier transforms, for which there is no compiler.
-            self.network.predict = torch.compile(inner)  # type: ignore[assignment]
+        parts = getattr(self.network, "compilable", None)
+        for part in parts() if parts else [self.network]:
+            part.compile()
         return self.network
 
     # --------------------------------------------------------------- schedule
