@@ -27,6 +27,8 @@ _STEP = 16
 #: Share of an image's squares that are used: those with the most texture; of the rest nothing
 #: could be learned.
 _TEXTURED = 0.7
+#: Squares with less texture than this share of that of the best are not used.
+_OF_BEST = 0.25
 #: Root mean square of the differences of neighbouring values, in 8-bit steps, that is enough.
 _ENOUGH = 12.0
 
@@ -290,6 +292,6 @@ def textured_corners(values: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
     inside = sums[top + height, left + width] - sums[top, left + width]
     inside += sums[top, left] - sums[top + height, left]
     texture = np.sqrt(inside.clip(min=0) / (height * width))
-    enough = texture >= min(float(np.quantile(texture, 1 - _TEXTURED)), _ENOUGH)
-    chosen = np.argwhere(enough)
+    least = min(float(np.quantile(texture, 1 - _TEXTURED)), _ENOUGH)
+    chosen = np.argwhere(texture >= max(least, _OF_BEST * float(texture.max())))
     return np.stack([rows[chosen[:, 0]], cols[chosen[:, 1]]], 1).astype(np.int64)
