@@ -12,9 +12,11 @@ import torch
 import blurfield
 from blurfield import BlurOperator, Cancelled, KernelField, deblur, reblur
 from blurfield.images import LinearImage
-from blurfield.restoration import METHODS, VARIANTS
+from blurfield.restoration import METHODS, choose_method, installed_methods
 
 SHAPE = (48, 56)
+
+VARIANTS = tuple(METHODS["richardson-lucy"].variants)
 
 
 def line_field(shape: tuple[int, int] = SHAPE, size: int = 7, **metadata) -> KernelField:
@@ -256,7 +258,7 @@ class TestErrors:
         ("arguments", "error", "message"),
         [
             ({"method": "magic"}, ValueError, "'magic'.*installed: auto, richardson-lucy"),
-            ({"method": "unrolled"}, ValueError, "'unrolled' is not installed"),
+            ({"method": "sharpen"}, ValueError, "unknown method 'sharpen'"),
             ({"variant": "best"}, ValueError, "'best'.*adjoint, basic, function, masked, combined"),
             ({"gamma": -1}, ValueError, "gamma"),
             ({"device": "quantum"}, ValueError, "device"),
@@ -327,5 +329,13 @@ class TestErrors:
             deblur(self.IMAGE, line_field())
 
 
-def test_methods_start_with_what_auto_takes():
-    assert METHODS == ("richardson-lucy",)
+@pytest.mark.parametrize("method", installed_methods())
+def test_every_method_has_a_title_and_its_solvers(method):
+    assert METHODS[method].title
+    for variant in METHODS[method].variants:
+        assert choose_method(method, {"variant": variant}).variant == variant
+
+
+def test_options_of_another_variant_are_refused():
+    with pytest.raises(TypeError, match=r"'tolerance'.*'basic'.*threshold"):
+        choose_method("richardson-lucy", {"variant": "basic", "tolerance": 0.1})

@@ -48,14 +48,12 @@ def deblur(options: argparse.Namespace, console: Console) -> None:
     output = check_output(options.output, IMAGE_SUFFIXES, [options.image, options.field])
     image = read_image(options.image)
 
-    from blurfield.restoration import METHODS, deblur
+    from blurfield.restoration import choose_method, deblur
 
-    if options.method not in ("auto", *METHODS):  # asked before the estimation, not after it
-        raise ValueError(
-            f"method {options.method!r} is not installed; installed: {', '.join(METHODS)}"
-        )
+    chosen = _given({"iterations": options.iterations})
+    choose_method(options.method, chosen)  # what is wrong shows before the estimation
     field, seconds = _given_or_estimated_field(image, options, console)
-    chosen = {"strength": options.strength, "iterations": options.iterations}
+    chosen |= _given({"strength": options.strength})
     start = time.perf_counter()
     with console.progress() as progress:
         sharp = deblur(
@@ -65,7 +63,7 @@ def deblur(options: argparse.Namespace, console: Console) -> None:
             gamma=options.gamma,
             device=options.device,
             progress=progress,
-            **_given(chosen),
+            **chosen,
         )
     figures = {
         "image": options.image,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .deblurring import METHODS, VARIANTS, deblur
+from .deblurring import deblur
+from .methods import METHODS, Method, choose_method, installed_methods
 from .reblurring import reblur
 
-__all__ = ["METHODS", "VARIANTS", "deblur", "reblur"]
+__all__ = ["METHODS", "Method", "choose_method", "deblur", "installed_methods", "reblur"]

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blurfield.compute import choose_device
-from blurfield.images import LinearImage, decode, encode
+from blurfield.images import LinearImage
 
-from .published import VARIANTS as PUBLISHED_VARIANTS
-from .published import published_richardson_lucy
-from .richardson_lucy import richardson_lucy
+from .methods import choose_method
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import torch
-    from torch import Tensor
 
     from blurfield.compute import ProgressCallback
     from blurfield.field import KernelField
 
-__all__ = ["METHODS", "VARIANTS", "deblur"]
-
-#: Methods that can be used now.
-METHODS = ("richardson-lucy",)
-
-_DEFAULT_METHOD = "richardson-lucy"
-#: Parameters of the solvers that `deblur` sets.
-_OURS = {"gamma", "progress", "smoothing"}
-#: Variants of Richardson-Lucy: ours, with the true adjoint, and the published ones.
-VARIANTS = ("adjoint", *PUBLISHED_VARIANTS)
+__all__ = ["deblur"]
 
 
 def deblur(
@@ -117,12 +103,7 @@ def deblur(
     >>> deblurred.shape, deblurred.dtype
     ((64, 64), dtype('uint8'))
     """
-    method = _DEFAULT_METHOD if method == "auto" else method
-    if method not in METHODS:
-        raise ValueError(
-            f"method {method!r} is not installed; installed: {', '.join(('auto', *METHODS))}"
-        )
-    solve = _solver(method, options)
+    chosen_method = choose_method(method, options)
     smoothing = _smoothing(strength)
     chosen = choose_device(device)
     with explained_memory_errors("deblur", chosen):
@@ -131,7 +112,7 @@ def deblur(
         )
         check_size(source, field)
         own = {name: value for name, value in options.items() if name != "variant"}
-        planes, facts = solve(
+        planes, facts = chosen_method.solve(
             source.planes,
             field.to(chosen),
             gamma=source.gamma,
@@ -143,8 +124,8 @@ def deblur(
     if not return_info:
         return result
     return result, {
-        "method": method,
-        "variant": options.get("variant", VARIANTS[0]),
+        "method": chosen_method.method,
+        "variant": chosen_method.variant,
         "gamma": source.gamma,
         "device": str(chosen),
         "strength": strength,
@@ -174,33 +155,6 @@ def check_size(source: LinearImage, field: KernelField) -> None:
             f"has {source.shape[0]}×{source.shape[1]}; estimate the field of this image, or use "
             "field.crop or field.resize"
         )
-
-
-def _published(planes: Tensor, field: KernelField, **options: Any) -> tuple[Tensor, dict[str, Any]]:
-    """Run a published variant on planes in linear light; the result is clamped to [0, 1]."""
-    gamma = options["gamma"]
-    sharp, facts = published_richardson_lucy(encode(planes, gamma), field, **options)
-    return decode(sharp.clamp(0, 1), gamma), facts
-
-
-def _solver(method: str, options: dict[str, Any]) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
-    """Return the function that a method and its options select, once the options are checked."""
-    variant = options.get("variant", VARIANTS[0])
-    solver: Callable[..., tuple[Tensor, dict[str, Any]]] = richardson_lucy
-    documented: Callable[..., Any] = richardson_lucy
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r} of {method!r}; known: {', '.join(VARIANTS)}")
-    if variant in PUBLISHED_VARIANTS:
-        solver, documented = partial(_published, variant=variant), published_richardson_lucy
-    parameters = inspect.signature(documented).parameters.values()
-    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - _OURS
-    unknown = sorted(set(options) - known - {"variant"})
-    if unknown:
-        raise TypeError(
-            f"unknown option {unknown[0]!r} for {method!r}, variant {variant!r}; known: "
-            f"{', '.join(sorted(known | {'variant'}))}"
-        )
-    return solver
 
 
 @contextmanager

@@ -16,6 +16,7 @@ mask may exceed 1 by rounding, which makes negative light and NaN.
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
     from blurfield.compute import ProgressCallback
     from blurfield.field import KernelField
 
-__all__ = ["VARIANTS", "published_richardson_lucy", "tv_divergence"]
+__all__ = [
+    "VARIANTS",
+    "published_in_linear_light",
+    "published_richardson_lucy",
+    "tv_divergence",
+]
 
 VARIANTS = ("basic", "function", "masked", "combined")
 
@@ -132,6 +138,15 @@ def published_richardson_lucy(
     stopped = done < iterations
     reporter.advance(iterations - done)
     return estimate, {"iterations": done, "converged": stopped}
+
+
+@wraps(published_richardson_lucy, assigned=())
+def published_in_linear_light(
+    planes: Tensor, field: KernelField, *, gamma: float = 2.2, **options: Any
+) -> tuple[Tensor, dict[str, Any]]:
+    """`published_richardson_lucy` of planes in linear light; the result is clamped to [0, 1]."""
+    sharp, facts = published_richardson_lucy(encode(planes, gamma), field, gamma=gamma, **options)
+    return decode(sharp.clamp(0, 1), gamma), facts
 
 
 def _check_options(

@@ -1,0 +1,137 @@
+"""The ways to deblur: their names, what they need, and the functions that do it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    Solver = Callable[..., tuple[Tensor, dict[str, Any]]]
+
+__all__ = ["METHODS", "Choice", "Method", "choose_method", "installed_methods"]
+
+#: Parameters of the solvers that `deblur` sets itself.
+_OURS = {"gamma", "progress", "smoothing"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to deblur.
+
+    Attributes
+    ----------
+    title : str
+        Its name for people.
+    variants : mapping
+        Names of its variants and where their solvers are, as ``"module:function"`` within this
+        package; the first one is the default. A solver takes the blurry planes (C, H, W) in linear
+        light, the field, the keyword arguments `gamma` (exponent of the display encoding),
+        `smoothing` (factor to the automatic amount, see `deblur`) and `progress`, `variant` if it
+        serves several, and options of its own; it returns the sharp planes in linear light and
+        facts about the run.
+    weights : str or None
+        Kind of the network that has to be installed (see `blurfield.checkpoints.Checkpoint`).
+    """
+
+    title: str
+    variants: Mapping[str, str]
+    weights: str | None = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether the weights that it needs are there."""
+        if self.weights is None:
+            return True
+        from blurfield.checkpoints import find
+
+        return find(self.weights) is not None
+
+    def solver(self, variant: str) -> Solver:
+        """Return the function of a variant."""
+        module, function = self.variants[variant].split(":")
+        found: Solver = getattr(import_module(f".{module}", __package__), function)
+        return found
+
+
+class Choice(NamedTuple):
+    """A method with one of its variants, and the function for it."""
+
+    method: str
+    variant: str
+    solve: Solver
+
+
+_RICHARDSON_LUCY = {
+    "adjoint": "richardson_lucy:richardson_lucy",
+    **dict.fromkeys(
+        ("basic", "function", "masked", "combined"), "published:published_in_linear_light"
+    ),
+}
+
+#: All methods by name.
+METHODS: dict[str, Method] = {
+    "richardson-lucy": Method("Richardson-Lucy", _RICHARDSON_LUCY),
+}
+#: What "auto" takes.
+_AUTOMATIC = "richardson-lucy"
+
+
+def installed_methods() -> list[str]:
+    """Names of the methods that can be used now."""
+    return [name for name, method in METHODS.items() if method.installed]
+
+
+def choose_method(name: str, options: Mapping[str, Any]) -> Choice:
+    """Choose what a name and options of `deblur` ask for.
+
+    Parameters
+    ----------
+    name : str
+        One of `METHODS`, or ``"auto"`` for the best one that is installed.
+    options : mapping
+        Options of the method, among them perhaps `variant`.
+
+    Raises
+    ------
+    ValueError
+        If the method or the variant is unknown, or its weights are missing.
+    TypeError
+        If an option is unknown.
+    """
+    name = _AUTOMATIC if name == "auto" else name
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; installed: {_listed('auto')}")
+    method = METHODS[name]
+    if not method.installed:
+        raise ValueError(
+            f"method {name!r} needs the weights of a network for {method.weights!r}, which are "
+            f"not installed; see docs/weights.md, or use one of {_listed('auto')}"
+        )
+    variant = options.get("variant", next(iter(method.variants)))
+    if variant not in method.variants:
+        raise ValueError(
+            f"unknown variant {variant!r} of {name!r}; known: {', '.join(method.variants)}"
+        )
+    solver = method.solver(variant)
+    taken = [
+        p.name for p in inspect.signature(solver).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
+    known = {"variant", *taken} - _OURS
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise TypeError(
+            f"unknown option {unknown[0]!r} for {name!r}, variant {variant!r}; known: "
+            f"{', '.join(sorted(known))}"
+        )
+    return Choice(name, variant, partial(solver, variant=variant) if "variant" in taken else solver)
+
+
+def _listed(*first: str) -> str:
+    return ", ".join((*first, *installed_methods()))
