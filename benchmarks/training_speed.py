@@ -24,6 +24,7 @@ from blurfield.precision import memory_format, network_dtype
 from blurfield.training.estimator import EstimatorTask
 from blurfield.training.loop import Trainer
 from blurfield.training.settings import RunSettings, Schedule
+from blurfield.training.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,9 +79,8 @@ def main() -> None:
     device = choose_device(options.device)
     batch = options.batch or (64 if device.type == "cuda" else 16)
     side = options.size or (256 if device.type == "cuda" else 128)
-    task = EstimatorTask(
-        options.data, side=side, batch=batch, device=device, images=options.images, kernels=2000
-    )
+    source = Source(options.data, side, batch, device, images=options.images)
+    task = EstimatorTask(source, kernels=2000)
     network = task.network().to(device)
     with FlopCounterMode(display=False) as counter:
         network(torch.rand(1, 3, side, side, device=device))

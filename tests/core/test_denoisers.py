@@ -13,6 +13,7 @@ from PIL import Image
 from blurfield.checkpoints import write_checkpoint
 from blurfield.restoration.denoisers import COMPACT, Denoiser, DRUNet
 from blurfield.training.denoiser import MOST_NOISE, DenoiserTask
+from blurfield.training.source import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +130,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def task(photographs: Path) -> DenoiserTask:
-    return DenoiserTask(photographs, side=48, batch=40, device=CPU, config=SMALL)
+    return DenoiserTask(Source(photographs, 48, 40, CPU), config=SMALL)
 
 
 def test_batches(task: DenoiserTask) -> None:
@@ -165,4 +166,4 @@ def test_a_few_steps_beat_the_noisy_image(task: DenoiserTask) -> None:
 
 def test_side_must_suit_the_network(photographs: Path) -> None:
     with pytest.raises(ValueError, match="multiple of 8"):
-        DenoiserTask(photographs, side=100, batch=2, device=CPU)
+        DenoiserTask(Source(photographs, 100, 2, CPU))

@@ -21,6 +21,7 @@ from blurfield.training.curves import read_curves
 from blurfield.training.denoiser import DenoiserTask
 from blurfield.training.loop import Trainer
 from blurfield.training.settings import RunSettings, Schedule
+from blurfield.training.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def task(photographs: Path) -> DenoiserTask:
-    return DenoiserTask(photographs, side=16, batch=4, device=CPU, config=SMALL)
+    return DenoiserTask(Source(photographs, 16, 4, CPU), config=SMALL)
 
 
 def run(task: DenoiserTask, folder: Path, steps: int, **options: Any) -> dict[str, Any]:
@@ -134,9 +135,8 @@ def test_another_network_is_not_resumed(
     task: DenoiserTask, photographs: Path, tmp_path: Path
 ) -> None:
     run(task, tmp_path, 1)
-    other = DenoiserTask(
-        photographs, side=16, batch=4, device=CPU, config={**SMALL, "widths": [4, 6]}
-    )
+    source = Source(photographs, 16, 4, CPU)
+    other = DenoiserTask(source, config={**SMALL, "widths": [4, 6]})
     with pytest.raises(ValueError, match="holds a denoiser network"):
         run(other, tmp_path, 2, resume=True)
 

@@ -34,12 +34,12 @@ def centroids(kernels: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def kernels() -> torch.Tensor:
-    return kernel_bank(300, SIZE, max_extent=SIZE, generator=seeded(), device="cpu")
+    return kernel_bank(300, SIZE, max_extent=SIZE, generator=seeded())
 
 
 @pytest.fixture(scope="module")
 def cameras() -> torch.Tensor:
-    return camera_bank(40, SIZE, side=SIDE, max_extent=SIZE, generator=seeded(), device="cpu")
+    return camera_bank(40, SIZE, side=SIDE, max_extent=SIZE, generator=seeded())
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,7 @@ def test_kernels_are_normalised_and_centred(bank: str, request: pytest.FixtureRe
 
 
 def test_banks_follow_from_the_generator() -> None:
-    one, two, other = (
-        kernel_bank(50, SIZE, max_extent=9, generator=seeded(n), device="cpu") for n in (1, 1, 2)
-    )
+    one, two, other = (kernel_bank(50, SIZE, max_extent=9, generator=seeded(n)) for n in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     assert one[..., :2, :].max() == 0  # 9 pixels of 15

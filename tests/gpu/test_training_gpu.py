@@ -12,6 +12,7 @@ from blurfield.checkpoints import read_checkpoint
 from blurfield.training.estimator import EstimatorTask
 from blurfield.training.loop import Trainer
 from blurfield.training.settings import RunSettings, Schedule
+from blurfield.training.source import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +45,8 @@ def photographs(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("compiled", ["off", "on"])
 def test_training_runs_and_goes_on(photographs: Path, tmp_path: Path, compiled: str) -> None:
     device = torch.device("cuda")
-    task = EstimatorTask(
-        photographs, side=64, batch=8, device=device, config=SMALL, kernels=200, cameras=20
-    )
+    source = Source(photographs, 64, 8, device)
+    task = EstimatorTask(source, config=SMALL, kernels=200, cameras=20)
     schedule = Schedule(warmup=2)
     for steps, resume in ((4, False), (8, True)):
         settings = RunSettings(batch=8, side=64, steps=steps, compile=compiled, schedule=schedule)

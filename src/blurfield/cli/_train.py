@@ -10,10 +10,9 @@ from ._values import fraction, positive_int, positive_number, seed
 if TYPE_CHECKING:
     import argparse
 
-    import torch
-
     from blurfield.training.loop import Task
     from blurfield.training.settings import RunSettings
+    from blurfield.training.source import Source
 
     from ._console import Console
 
@@ -110,32 +109,28 @@ def _add_common(network: argparse.ArgumentParser) -> None:
 
 def estimator(options: argparse.Namespace, console: Console) -> None:
     """Train the compact estimation network."""
-    settings, device = _prepare(options)
+    settings, source = _prepare(options)
     from blurfield.training.estimator import EstimatorTask
 
     task = EstimatorTask(
-        options.data,
-        side=settings.side,
-        batch=settings.batch,
-        device=device,
+        source,
         kernels=options.kernels,
         max_extent=options.max_extent,
         seed=options.seed,
     )
-    _train(task, settings, device, options, console)
+    _train(task, settings, source, options, console)
 
 
 def denoiser(options: argparse.Namespace, console: Console) -> None:
     """Train the denoiser."""
-    settings, device = _prepare(options)
+    settings, source = _prepare(options)
     from blurfield.training.denoiser import DenoiserTask
 
-    task = DenoiserTask(options.data, side=settings.side, batch=settings.batch, device=device)
-    _train(task, settings, device, options, console)
+    _train(DenoiserTask(source), settings, source, options, console)
 
 
-def _prepare(options: argparse.Namespace) -> tuple[RunSettings, torch.device]:
-    """Settings and device; what can be wrong with the folders is found before anything is read."""
+def _prepare(options: argparse.Namespace) -> tuple[RunSettings, Source]:
+    """Settings and samples; what can be wrong with the folders is found before anything is read."""
     from blurfield.training.images import read_manifest
     from blurfield.training.state import require_run
 
@@ -149,6 +144,7 @@ def _prepare(options: argparse.Namespace) -> tuple[RunSettings, torch.device]:
     from blurfield.compute import choose_device
     from blurfield.training.processes import local_device
     from blurfield.training.settings import RunSettings, Schedule
+    from blurfield.training.source import Source
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -168,13 +164,13 @@ def _prepare(options: argparse.Namespace) -> tuple[RunSettings, torch.device]:
             rate=options.rate, warmup=options.warmup, cooldown=options.cooldown or 0.0
         ),
     )
-    return settings, device
+    return settings, Source(options.data, settings.side, settings.batch, device)
 
 
 def _train(
     task: Task,
     settings: RunSettings,
-    device: torch.device,
+    source: Source,
     options: argparse.Namespace,
     console: Console,
 ) -> None:
@@ -190,7 +186,7 @@ def _train(
         task,
         settings,
         options.out,
-        device=device,
+        device=source.device,
         resume=options.resume,
         start=options.start,
         say=say,

@@ -82,12 +82,34 @@ def camera_shake_kernels(
     span = (angles.amax(dim=1) - angles.amin(dim=1)).amax(dim=1)
     farthest = angles.abs().amax(dim=(1, 2))
     extent = min_extent + (highest - min_extent) * share
-    tiny = torch.finfo(angles.dtype).tiny
-    scale = torch.minimum(
-        (extent - 1) / span.clamp_min(tiny), (size // 2) / farthest.clamp_min(tiny)
-    )
+    scale = fitting_scale(span, farthest, extent, size)
     # Yaw moves the content along x, pitch along y.
     return splat(-scale[:, None, None] * angles.flip(-1), size)
+
+
+def fitting_scale(span: Tensor, farthest: Tensor, extent: Tensor, size: int) -> Tensor:
+    """Return the factors that enlarge paths to an extent, or as far as the kernel allows.
+
+    Parameters
+    ----------
+    span : Tensor
+        What each path covers along its longer direction, in any unit.
+    farthest : Tensor
+        Its farthest place from the centre along either direction, in the same unit.
+    extent : Tensor
+        Number of pixels that it is to cover.
+    size : int
+        Side of the kernels.
+
+    Returns
+    -------
+    Tensor
+        Pixels per unit.
+    """
+    tiny = torch.finfo(span.dtype).tiny
+    return torch.minimum(
+        (extent - 1) / span.clamp_min(tiny), (size // 2) / farthest.clamp_min(tiny)
+    )
 
 
 def splat(offsets: Tensor, size: int) -> Tensor:

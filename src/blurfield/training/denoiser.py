@@ -10,13 +10,11 @@ from torch import Tensor, nn
 
 from blurfield.restoration.denoisers import ARCHITECTURE, COMPACT, DRUNet
 
-from .images import load_images
-
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     from .images import ImageBank
+    from .source import Source
 
 #: Largest standard deviation of the noise in training, white = 1 (Zhang et al. 2021, Sec. 4.2).
 MOST_NOISE = 50 / 255
@@ -44,16 +42,10 @@ class DenoiserTask:
 
     Parameters
     ----------
-    data : path-like
-        Folder of training images with their manifest.
-    side, batch : int
-        Side of the samples in pixels, a multiple of 8, and their number per step.
-    device : torch.device
-        Where everything happens.
+    source : Source
+        The samples; their side is a multiple of 8.
     config : mapping, optional
         Parameters of `DRUNet`; our compact network by default.
-    images : int, optional
-        Use so many of the images only.
 
     Raises
     ------
@@ -65,28 +57,15 @@ class DenoiserTask:
     #: The network sees the values as they are stored.
     gamma = 1.0
 
-    def __init__(
-        self,
-        data: str | os.PathLike[str],
-        *,
-        side: int,
-        batch: int,
-        device: torch.device,
-        config: Mapping[str, Any] | None = None,
-        images: int | None = None,
-    ) -> None:
+    def __init__(self, source: Source, *, config: Mapping[str, Any] | None = None) -> None:
         self.config = dict(config or COMPACT)
-        multiple = 2 ** (len(self.config["widths"]) - 1)
-        if side % multiple:
-            raise ValueError(f"the side of samples must be a multiple of {multiple}, got {side}")
-        self._side, self._batch, self._device = side, batch, device
-        self._images = load_images(data, side=side, limit=images, device=device)
-        held = load_images(
-            data, split="val", side=_VALIDATION_SIDE, scales=(1.0,), limit=images, device=device
-        )
-        generator = torch.Generator(device).manual_seed(_VALIDATION_SEED)
+        source.require_multiple(2 ** (len(self.config["widths"]) - 1))
+        self._side, self._batch, self._device = source.side, source.batch, source.device
+        self._images = source.bank("train", source.side)
+        held = source.bank("val", _VALIDATION_SIDE, (1.0,))
+        generator = torch.Generator(self._device).manual_seed(_VALIDATION_SEED)
         clean = _colours(held, _VALIDATION_IMAGES, _VALIDATION_SIDE, generator)
-        noise = torch.randn(clean.shape, generator=generator, device=device)
+        noise = torch.randn(clean.shape, generator=generator, device=self._device)
         self._held = (clean, noise)
 
     def network(self) -> nn.Module:

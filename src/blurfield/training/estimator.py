@@ -16,14 +16,15 @@ from blurfield.estimation.compact_network import (
     Prediction,
 )
 
-from .images import GAMMA, load_images
+from .images import GAMMA
 from .kernels import camera_bank, delta, kernel_bank
 from .losses import absolute, cross_entropy, dissimilarity, gram_distance, mix, reblur_distance
 from .samples import STRIDE, Batch, Capture, SampleMaker
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
+
+    from .source import Source
 
 #: Samples that validation looks at, and cells of each.
 _VALIDATION_SAMPLES, _VALIDATION_CELLS = 96, 16
@@ -60,12 +61,8 @@ class EstimatorTask:
 
     Parameters
     ----------
-    data : path-like
-        Folder of training images with their manifest.
-    side, batch : int
-        Side of the samples in pixels, a multiple of 32, and their number per step.
-    device : torch.device
-        Where everything happens.
+    source : Source
+        The samples; their side is a multiple of 32.
     config : mapping, optional
         Parameters of `CompactNetwork`.
     kernels, cameras : int, optional
@@ -79,8 +76,6 @@ class EstimatorTask:
         Weights of the loss.
     cells : int
         Cells per sample at which kernels are compared.
-    images : int, optional
-        Use so many of the images only.
     seed : int
         Determines the banks.
     """
@@ -90,11 +85,8 @@ class EstimatorTask:
 
     def __init__(
         self,
-        data: str | os.PathLike[str],
+        source: Source,
         *,
-        side: int,
-        batch: int,
-        device: torch.device,
         config: Mapping[str, Any] | None = None,
         kernels: int | None = None,
         cameras: int | None = None,
@@ -102,38 +94,35 @@ class EstimatorTask:
         capture: Capture | None = None,
         weights: LossWeights | None = None,
         cells: int = 64,
-        images: int | None = None,
         seed: int = 0,
     ) -> None:
-        if side % TOKEN_STRIDE:
-            raise ValueError(f"the side of samples must be a multiple of 32, got {side}")
+        source.require_multiple(TOKEN_STRIDE)
         self.config = dict(config or {})
-        self._device = device
+        self._device = device = source.device
         self._weights = weights or LossWeights()
         size = KERNEL_SIZE
         extent = float(max_extent or size)
         few = device.type == "cpu"
-        self._cells = min(cells, (side // STRIDE) ** 2)
-        wide = side + size - 1
+        self._cells = min(cells, (source.side // STRIDE) ** 2)
 
-        def maker(
-            split: str, count: int, fields: int, number: int, most: int | None
-        ) -> SampleMaker:
+        def maker(split: str, count: int, fields: int, number: int) -> SampleMaker:
             generator = torch.Generator(device).manual_seed(number)
-            bank = load_images(data, split=split, side=wide, limit=most, device=device)
-            shakes = kernel_bank(count, size, max_extent=extent, generator=generator, device=device)
+            bank = source.bank(split, source.side + size - 1)
+            shakes = kernel_bank(count, size, max_extent=extent, generator=generator)
             turns = camera_bank(
-                fields, size, side=side, max_extent=extent, generator=generator, device=device
+                fields, size, side=source.side, max_extent=extent, generator=generator
             )
-            return SampleMaker(bank, shakes, turns, side=side, batch=batch, capture=capture)
+            return SampleMaker(
+                bank, shakes, turns, side=source.side, batch=source.batch, capture=capture
+            )
 
         count = kernels or (20_000 if few else 200_000)
         fields = cameras or (2_000 if few else 20_000)
-        self._maker = maker("train", count, fields, seed, images)
+        self._maker = maker("train", count, fields, seed)
         self.mean_kernel = self._maker.mean_kernel
-        held = maker("val", _VALIDATION_KERNELS, _VALIDATION_KERNELS // 4, _VALIDATION_SEED, None)
+        held = maker("val", _VALIDATION_KERNELS, _VALIDATION_KERNELS // 4, _VALIDATION_SEED)
         generator = torch.Generator(device).manual_seed(_VALIDATION_SEED)
-        rounds = max(1, _VALIDATION_SAMPLES // batch)
+        rounds = max(1, _VALIDATION_SAMPLES // source.batch)
         self._held = [held.make(generator, number % 8) for number in range(rounds)]
 
     def network(self) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blurfield.simulation import camera_shake_angles, camera_shake_kernels, linear_kernel
-from blurfield.simulation.kernels import splat
+from blurfield.simulation.kernels import fitting_scale, splat
 
 #: Shares of the bank that are straight motions and barely visible shakes; the rest is shake.
 _STRAIGHT, _FAINT = 0.12, 0.06
@@ -26,7 +26,6 @@ def kernel_bank(
     *,
     max_extent: float,
     generator: torch.Generator,
-    device: torch.device | str,
 ) -> Tensor:
     """Make kernels for training: mostly camera shake, some straight motion, some hardly any.
 
@@ -39,9 +38,7 @@ def kernel_bank(
     max_extent : float
         Most pixels that a kernel covers, in [3, size].
     generator : torch.Generator
-        Source of all random numbers.
-    device : torch.device or str
-        Where to put them.
+        Source of all random numbers, on the device of the bank.
 
     Returns
     -------
@@ -51,13 +48,9 @@ def kernel_bank(
     straight, faint = round(_STRAIGHT * count), round(_FAINT * count)
     parts = [
         camera_shake_kernels(
-            count - straight - faint,
-            size,
-            max_extent=max_extent,
-            generator=generator,
-            device=device,
+            count - straight - faint, size, max_extent=max_extent, generator=generator
         ),
-        camera_shake_kernels(faint, size, max_extent=3, generator=generator, device=device),
+        camera_shake_kernels(faint, size, max_extent=3, generator=generator),
     ]
     draw = torch.rand(2, straight, generator=generator, device=generator.device).cpu()
     # A little within the kernel, which lines in any direction must fit.
@@ -76,7 +69,6 @@ def camera_bank(
     side: int,
     max_extent: float,
     generator: torch.Generator,
-    device: torch.device | str,
 ) -> Tensor:
     """Make fields of kernels of cameras that turn, roll and zoom, as seen in crops of images.
 
@@ -93,30 +85,26 @@ def camera_bank(
         Side K of the kernels in pixels, odd.
     side : int
         Side of the crop in pixels.
-    max_extent : float
-        Most pixels that a kernel covers, in [3, size].
-    generator : torch.Generator
-        Source of all random numbers.
-    device : torch.device or str
-        Where to put them.
+    max_extent, generator
+        See `kernel_bank`.
 
     Returns
     -------
     Tensor
         float16 (count, GRID, GRID, K, K), each kernel with sum 1 and its centroid in the middle.
     """
+    device = generator.device
     bank = torch.empty(count, GRID, GRID, size, size, dtype=torch.float16, device=device)
-    place = ((torch.arange(GRID) + 0.5) / GRID - 0.5) * side
-    place = place.to(generator.device)
+    place = ((torch.arange(GRID, device=device) + 0.5) / GRID - 0.5) * side
     for start in range(0, count, _CHUNK):
         n = min(_CHUNK, count - start)
-        draw = torch.rand(6, n, generator=generator, device=generator.device)
+        draw = torch.rand(6, n, generator=generator, device=device)
         angles = camera_shake_angles(n, _POSES, generator=generator)
         # Crops show all of an image or a fifth of its width; lenses are wide to short tele.
         whole = side * (1 + 4 * draw[0])
         focal = whole * 0.5 * 4 ** draw[1]
         centre = (draw[2:4] - 0.5) * whole
-        time = torch.linspace(-0.5, 0.5, _POSES, device=generator.device)
+        time = torch.linspace(-0.5, 0.5, _POSES, device=device)
         zooms = (draw[4] < 0.25).float() * 0.02 * (2 * (draw[4] * 4).frac() - 1)
         yaw, pitch, roll = angles.unbind(-1)
         # A zoom is seen when the camera is still.
@@ -133,11 +121,8 @@ def camera_bank(
         extent = 1 + 2 * (1 - draw[5]) + (max_extent - 3) * draw[5]
         span = (offsets.amax(dim=3) - offsets.amin(dim=3)).flatten(1).amax(1)
         reach = offsets.abs().flatten(1).amax(1)
-        tiny = torch.finfo(offsets.dtype).tiny
-        scale = torch.minimum(
-            (extent - 1) / span.clamp_min(tiny), (size // 2) / reach.clamp_min(tiny)
-        )
-        fields = splat((scale[:, None, None, None, None] * offsets).to(device), size)
+        scale = fitting_scale(span, reach, extent, size)
+        fields = splat(scale[:, None, None, None, None] * offsets, size)
         bank[start : start + n] = fields.half()
     return bank
 
