@@ -87,7 +87,7 @@ class TestQuality:
         result, info = deblur(blurry, wrong, return_info=True)
         assert 0.3 < info["unexplained"] <= 1
         assert restored(noise=0.002)[1]["unexplained"] < 0.02
-        monkeypatch.setattr("blurfield.restoration.richardson_lucy._MAX_MISFIT", 1.0)
+        monkeypatch.setattr("blurfield.restoration.trust._MAX_MISFIT", 1.0)
         trusting, info = deblur(blurry, wrong, return_info=True)
         assert info["unexplained"] == 0
         assert psnr(result, astronaut()) > psnr(trusting, astronaut()) + 1.5

@@ -47,6 +47,10 @@ class NoiseModel:
         """Standard deviation at a brightness."""
         return float((self.gain * level + self.floor) ** 0.5)
 
+    def variance(self, light: Tensor) -> Tensor:
+        """Variance at the brightness of each pixel; a new tensor of the shape of `light`."""
+        return light.clamp_min(0).mul_(self.gain).add_(self.floor)
+
 
 def estimate_noise(planes: Tensor) -> NoiseModel:
     """Estimate the noise of an image in linear light.

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 
 from blurfield.boundary import extend
 from blurfield.compute import Reporter
@@ -15,6 +14,7 @@ from blurfield.operator import BlurOperator
 from .likelihood import PoissonLikelihood
 from .noise import NoiseModel, estimate_noise
 from .total_variation import TotalVariation
+from .trust import JUDGED_GAIN, local_doubt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,14 +47,6 @@ _MIN_SEEN = 0.02
 
 #: Dual steps of the proximal map of total variation in each iteration.
 _TV_STEPS = 4
-
-#: A field is judged by the mean squared residual in units of its expected variance (at least that
-#: of this gain): true and slightly wrong fields reach 1, wrong ones 2 to 500. Below the first
-#: limit it is trusted, above the second one not at all.
-_JUDGED_GAIN, _TRUSTED_MISFIT, _WRONG_MISFIT = 2e-4, 1.3, 2.5
-
-#: A single pixel counts at most so much: next to lights small errors of a kernel are great ones.
-_MAX_MISFIT = 12.0
 
 
 @torch.no_grad()
@@ -142,8 +134,8 @@ def richardson_lucy(
     )
     height, width = field.shape
     sharp = x[:, radius : radius + height, radius : radius + width] - shift
-    misfit = likelihood.misfit(seen, max(gain, _JUDGED_GAIN))
-    doubt = _doubt(misfit, 2 * field.kernel_size)
+    misfit = likelihood.misfit(seen, max(gain, JUDGED_GAIN))
+    doubt = local_doubt(misfit, 2 * field.kernel_size)
     info = {
         "noise": noise.std(_MID_LEVEL),
         "tv_weight": weight,
@@ -219,21 +211,6 @@ def _minimise(
         converged = change < tolerance
     reporter.advance(iterations - done)
     return x, seen, {"iterations": done, "converged": converged, "energy": energy}
-
-
-def _doubt(misfit: Tensor, window: int) -> Tensor:
-    """How wrong the field is around each pixel, 0 (trusted) to 1, (1, H, W)."""
-    side = min(window, *misfit.shape[-2:])
-    local = functional.avg_pool2d(
-        misfit.clamp(max=_MAX_MISFIT)[None],
-        side,
-        stride=max(1, side // 4),
-        padding=side // 2,
-        count_include_pad=False,
-    )
-    excess = local.div_(_TRUSTED_MISFIT).log_() / math.log(_WRONG_MISFIT / _TRUSTED_MISFIT)
-    doubt = excess.clamp_(0, 1)
-    return functional.interpolate(doubt, size=misfit.shape[-2:], mode="bilinear")[0]
 
 
 def _extrapolate(old: Tensor, new: Tensor, ahead: float, minimum: float, out: Tensor) -> None:

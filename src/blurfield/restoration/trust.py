@@ -1,0 +1,109 @@
+"""Where a field cannot be right, and what was made of it is not to be trusted."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from blurfield.operator import saturate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .noise import NoiseModel
+
+__all__ = ["JUDGED_GAIN", "give_back", "local_doubt", "squared_misfit"]
+
+#: A field is judged by the mean squared residual in units of its expected variance (at least that
+#: of this gain): true and slightly wrong fields reach 1, wrong ones 2 to 500. Below the first
+#: limit it is trusted, above the second one not at all.
+JUDGED_GAIN, _TRUSTED_MISFIT, _WRONG_MISFIT = 2e-4, 1.3, 2.5
+
+#: A single pixel counts at most so much: next to lights small errors of a kernel are great ones.
+_MAX_MISFIT = 12.0
+
+#: Light added before residuals are compared with the variance of `JUDGED_GAIN`.
+_DARK = 0.01
+
+
+def local_doubt(misfit: Tensor, window: int) -> Tensor:
+    """How wrong the field is around each pixel.
+
+    Parameters
+    ----------
+    misfit : Tensor, shape (1, H, W)
+        Squared residual of each pixel in units of its expected variance, see `squared_misfit`.
+    window : int
+        Side in pixels of the squares over which it is averaged; about twice the kernel size.
+
+    Returns
+    -------
+    Tensor, shape (1, H, W)
+        0 where the field is trusted to 1 where it is certainly wrong.
+    """
+    side = min(window, *misfit.shape[-2:])
+    local = functional.avg_pool2d(
+        misfit.clamp(max=_MAX_MISFIT)[None],
+        side,
+        stride=max(1, side // 4),
+        padding=side // 2,
+        count_include_pad=False,
+    )
+    excess = local.div_(_TRUSTED_MISFIT).log_() / math.log(_WRONG_MISFIT / _TRUSTED_MISFIT)
+    doubt = excess.clamp_(0, 1)
+    return functional.interpolate(doubt, size=misfit.shape[-2:], mode="bilinear")[0]
+
+
+def squared_misfit(blurry: Tensor, seen: Tensor, noise: NoiseModel) -> Tensor:
+    """Squared residual of each pixel in units of the variance that noise explains.
+
+    Parameters
+    ----------
+    blurry : Tensor, shape (C, H, W)
+        The image in linear light, white 1.
+    seen : Tensor, shape (C, H, W)
+        What the sharp image would look like blurred, in linear light; may exceed 1.
+    noise : NoiseModel
+        Noise of the image.
+
+    Returns
+    -------
+    Tensor, shape (1, H, W)
+        Mean over the channels: about 1 where the sharp image explains the blurry one, less where
+        it explains some of the noise, too. Light beyond white is compared as the sensor sees it.
+    """
+    misfit = torch.zeros_like(blurry[:1])
+    for target, plane in zip(blurry, seen, strict=True):
+        model = saturate(plane.clamp_min(0))
+        variance = noise.variance(model)
+        torch.maximum(variance, model.add(_DARK).mul_(JUDGED_GAIN), out=variance)
+        misfit[0] += model.sub_(target).square_().div_(variance)
+    return misfit.div_(len(blurry))
+
+
+def give_back(
+    sharp: Tensor, blurry: Tensor, seen: Tensor, noise: NoiseModel, kernel_size: int
+) -> tuple[Tensor, float]:
+    """Replace by the blurry image what a wrong field has made of it.
+
+    Parameters
+    ----------
+    sharp, blurry, seen : Tensor, shape (C, H, W)
+        What a method returned for the blurry image, and it blurred again; linear light.
+    noise : NoiseModel
+        Noise of the blurry image.
+    kernel_size : int
+        Side K of the kernels in pixels.
+
+    Returns
+    -------
+    sharp : Tensor, shape (C, H, W)
+        A new tensor.
+    unexplained : float
+        Part of the image that was given back, from 0 to 1.
+    """
+    doubt = local_doubt(squared_misfit(blurry, seen, noise), 2 * kernel_size)
+    return sharp.lerp(blurry, doubt), float(doubt.mean())
