@@ -128,17 +128,18 @@ class CompactNetwork(nn.Module):
             Most basis kernels.
         """
         device = encoded.device.type
+        features = self.encoder(_normalise(encoded))
         with torch.autocast(device, enabled=False):
             spectra = observe(gradients(encoded.float()))
-        features = self.encoder(_normalise(encoded))
         tokens, grid = self._tokens(features[-1], spectra.summary)
         regions = region_grid(int(encoded.shape[2]), int(encoded.shape[3]), most)
         states = self._states(tokens, grid, regions)
         sharing = self._sharing(states, tokens, grid, regions)
-        sharp = functional.pixel_shuffle(self.sharpen(functional.relu(features[1])), MIXING_STRIDE)
+        sharp = functional.pixel_shuffle(self.sharpen(functional.relu(features[0])), MIXING_STRIDE)
         with torch.autocast(device, enabled=False):
             floor = functional.softplus(self.floor)
             patches = displacements(spectra, sharp.float(), sharing.float(), floor)
+        del spectra, sharp  # the largest tensors of all, done with
         kernels = self.decoder(patches.flatten(0, 1), states.flatten(0, 1))
         kernels = torch.log_softmax(kernels.float().flatten(1), 1)
         shape = (len(encoded), -1, KERNEL_SIZE, KERNEL_SIZE)
@@ -228,7 +229,7 @@ class _Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features at strides 2, 4, 8, 16 and 32; see `CompactNetwork` for the parameters."""
+    """Features at strides 4 to 32, by way of stride 2; see `CompactNetwork` for the parameters."""
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
@@ -246,8 +247,10 @@ class Encoder(nn.Module):
         x = functional.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         features = []
         for number, level in enumerate(self.levels):
-            x = level(functional.relu(x) if number else x)
-            features.append(x)
+            # Those at stride 2 are needed for the next ones only, and are the largest.
+            x = level(functional.relu(x, inplace=number == 1) if number else x)
+            if number:
+                features.append(x)
         return features
 
 
@@ -319,7 +322,7 @@ class _Pixels(nn.Module):
     def forward(self, features: list[Tensor], grid: Tensor) -> Tensor:
         x: Tensor = self.top(grid)
         for number, lateral in enumerate(self.laterals):
-            fine = lateral(functional.relu(features[3 - number]))
+            fine = lateral(functional.relu(features[2 - number]))
             if number:
                 x = self.downs[number - 1](x)
             x = fine + _enlarge(x, fine)

@@ -13,11 +13,14 @@ windows share a blur, and only the sums are transformed to patches of displaceme
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Distance in pixels between the middles of windows, and their side.
 STRIDE, WINDOW = 32, 64
@@ -32,6 +35,8 @@ SUMMARY = 2 * (WINDOW // 8) * (WINDOW // 16) + 1
 _MOST = 6.0
 #: Power, relative to its mean, of what is too faint to tell.
 _FAINT = 1e-3
+#: Windows whose spectra are computed at once where no gradients are needed.
+_AT_ONCE = 48
 #: Standard deviation of gradients, white = 1, that is no texture.
 _FLAT = 2e-3
 
@@ -51,11 +56,14 @@ def gradients(encoded: Tensor) -> Tensor:
     """
     grey = encoded.mean(1)
     valid = (encoded.amax(1) < 0.99).float()
-    down = (grey[:, 1:] - grey[:, :-1]) * (valid[:, 1:] * valid[:, :-1])
-    across = (grey[:, :, 1:] - grey[:, :, :-1]) * (valid[:, :, 1:] * valid[:, :, :-1])
-    both = torch.stack([functional.pad(down, (0, 0, 0, 1)), functional.pad(across, (0, 1))], 1)
-    spread = (both * both).mean((1, 2, 3), keepdim=True).sqrt()
-    return both / (spread + _FLAT)
+    both = grey.new_zeros(len(grey), 2, *grey.shape[1:])
+    torch.sub(grey[:, 1:], grey[:, :-1], out=both[:, 0, :-1])
+    torch.sub(grey[:, :, 1:], grey[:, :, :-1], out=both[:, 1, :, :-1])
+    both[:, 0, :-1] *= valid[:, 1:] * valid[:, :-1]
+    both[:, 1, :, :-1] *= valid[:, :, 1:] * valid[:, :, :-1]
+    power = torch.linalg.vector_norm(both, dim=(1, 2, 3), keepdim=True).square()
+    spread = (power / both[0].numel()).sqrt()
+    return both.div_(spread + _FLAT)
 
 
 class Spectra(NamedTuple):
@@ -80,13 +88,27 @@ class Spectra(NamedTuple):
     weight: Tensor
 
 
-def _windows(images: Tensor) -> Tensor:
-    """Spectra (N, T, C, F, F/2 + 1) of tapered windows of images (N, C, H, W)."""
+def _bands(images: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of windows a few at a time: which windows they are, and what of the images they see.
+
+    Together windows hold eight times as many numbers as the image. With gradients all of them are
+    needed at once.
+    """
     margin = (WINDOW - STRIDE) // 2
-    place = (torch.arange(WINDOW, device=images.device) + 0.5) / WINDOW
-    taper = torch.sin(torch.pi * place)
     padded = functional.pad(images, (margin,) * 4)
-    windows = padded.unfold(2, WINDOW, STRIDE).unfold(3, WINDOW, STRIDE)
+    rows, across = ((int(n) - WINDOW) // STRIDE + 1 for n in padded.shape[2:])
+    step = rows if torch.is_grad_enabled() else max(1, _AT_ONCE // (len(images) * across))
+    for top in range(0, rows, step):
+        bottom = min(top + step, rows)
+        windows = slice(top * across, bottom * across)
+        yield windows, padded[:, :, top * STRIDE : (bottom - 1) * STRIDE + WINDOW]
+
+
+def _spectra(band: Tensor) -> Tensor:
+    """Spectra (N, T, C, F, F/2 + 1) of the tapered windows in a band (N, C, H, W)."""
+    place = (torch.arange(WINDOW, device=band.device) + 0.5) / WINDOW
+    taper = torch.sin(torch.pi * place)
+    windows = band.unfold(2, WINDOW, STRIDE).unfold(3, WINDOW, STRIDE)
     tapered = windows.movedim(1, 3).flatten(1, 2) * (taper[:, None] * taper)
     spectra: Tensor = torch.fft.rfft2(tapered)
     return spectra
@@ -101,20 +123,31 @@ def observe(relative: Tensor) -> Spectra:
     relative : Tensor
         `gradients` (N, 2, H, W), H and W multiples of 32.
     """
-    image = _windows(relative)
-    cubes = _windows(relative.clamp(-_MOST, _MOST) ** 3)
-    power = image.real * image.real + image.imag * image.imag
-    energy = power.mean((2, 3, 4), keepdim=True)
-    weight = (energy + _FAINT * WINDOW**2).rsqrt()
-    # y = k ∗ x makes conj(Y) Z with Z of x³ a displacement in the direction of the kernel's.
-    cross = (image.conj() * cubes).sum(2)
-    fixed = torch.cat([power, cross.real[:, :, None], cross.imag[:, :, None]], 2) * weight
-    bands = functional.avg_pool2d(power[..., :-1].flatten(0, 1), 8).unflatten(0, power.shape[:2])
-    level = energy[:, :, 0, 0]
-    summary = torch.cat(
-        [(bands / (level[..., None, None] + _FAINT) + _FAINT).log().flatten(2), level.log1p()], 2
+    count = (len(relative), (relative.shape[2] // STRIDE) * (relative.shape[3] // STRIDE))
+    half = WINDOW // 2 + 1
+    found = Spectra(
+        relative.new_empty((*count, 2, WINDOW, half), dtype=torch.complex64),
+        relative.new_empty((*count, 4, WINDOW, half)),
+        relative.new_empty((*count, SUMMARY)),
+        relative.new_empty((*count, 1, 1, 1)),
     )
-    return Spectra(image, fixed, summary, weight)
+    for windows, band in _bands(relative):
+        image = _spectra(band)
+        cubes = _spectra(band.clamp(-_MOST, _MOST) ** 3)
+        power = image.real * image.real + image.imag * image.imag
+        energy = power.mean((2, 3, 4), keepdim=True)
+        weight = (energy + _FAINT * WINDOW**2).rsqrt()
+        # y = k ∗ x makes conj(Y) Z with Z of x³ a displacement in the direction of the kernel's.
+        cross = (image.conj() * cubes).sum(2)
+        fixed = torch.cat([power, cross.real[:, :, None], cross.imag[:, :, None]], 2) * weight
+        bands = functional.avg_pool2d(power[..., :-1].flatten(0, 1), 8)
+        bands = bands.unflatten(0, power.shape[:2])
+        level = energy[:, :, 0, 0]
+        relative_bands = (bands / (level[..., None, None] + _FAINT) + _FAINT).log().flatten(2)
+        summary = torch.cat([relative_bands, level.log1p()], 2)
+        for whole, part in zip(found, (image, fixed, summary, weight), strict=True):
+            whole[:, windows] = part
+    return found
 
 
 def displacements(spectra: Spectra, sharp: Tensor, sharing: Tensor, floor: Tensor) -> Tensor:
@@ -136,13 +169,16 @@ def displacements(spectra: Spectra, sharp: Tensor, sharing: Tensor, floor: Tenso
     Tensor
         (N, B, `CHANNELS`, 33, 33), of magnitude 1: signed roots, which show small values too.
     """
-    clear = _windows(sharp)
-    cross = (spectra.image.conj() * clear).sum(2)
-    own = (clear.real * clear.real + clear.imag * clear.imag).sum(2)
-    learned = torch.stack([cross.real, cross.imag, own], 2) * spectra.weight
-    everything = torch.cat([spectra.fixed, learned], 2).flatten(2)
-    sums = (sharing @ everything).unflatten(2, (7, WINDOW, WINDOW // 2 + 1))
-    power, third, quotient, energy = sums.split([2, 2, 2, 1], 2)
+    sums = sharing.new_zeros(*sharing.shape[:2], 7 * WINDOW * (WINDOW // 2 + 1))
+    for windows, band in _bands(sharp):
+        clear = _spectra(band)
+        cross = (spectra.image[:, windows].conj() * clear).sum(2)
+        own = (clear.real * clear.real + clear.imag * clear.imag).sum(2)
+        learned = torch.stack([cross.real, cross.imag, own], 2) * spectra.weight[:, windows]
+        everything = torch.cat([spectra.fixed[:, windows], learned], 2).flatten(2)
+        sums = sums + sharing[:, :, windows] @ everything
+    spectral = sums.unflatten(2, (7, WINDOW, WINDOW // 2 + 1))
+    power, third, quotient, energy = spectral.split([2, 2, 2, 1], 2)
     energy = energy + floor * energy.mean((3, 4), keepdim=True) + _FAINT
     fields = torch.cat(
         [
