@@ -11,7 +11,11 @@ import torch
 from PIL import Image
 
 from blurfield.checkpoints import write_checkpoint
+from blurfield.compute import Cancelled
+from blurfield.precision import network_dtype
+from blurfield.restoration import denoisers
 from blurfield.restoration.denoisers import COMPACT, Denoiser, DRUNet
+from blurfield.restoration.overlapping_tiles import overlapping_tiles
 from blurfield.training.denoiser import MOST_NOISE, DenoiserTask
 from blurfield.training.source import Source
 
@@ -85,10 +89,63 @@ def test_levels_of_each_image_count() -> None:
     assert not torch.allclose(both[1], denoiser(image[1], 0.05), rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (2, 8, 8), (1, 4, 8, 8)])
-def test_other_numbers_of_channels_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="1 or 3 channels"):
+@pytest.mark.parametrize("shape", [(8, 8), (1, 1, 4, 8, 8)])
+def test_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected an image"):
         Denoiser(DRUNet(**SMALL), CPU)(torch.zeros(shape), 0.1)
+
+
+def test_other_numbers_of_channels_are_denoised_alone() -> None:
+    torch.manual_seed(0)
+    denoiser = Denoiser(DRUNet(**SMALL), CPU)
+    image = torch.rand(2, 5, 16, 16)
+    clean = denoiser(image, torch.tensor([0.05, 0.2]))
+    assert clean.shape == image.shape
+    torch.testing.assert_close(clean[1, 3], denoiser(image[1, 3:4], 0.2)[0], rtol=0.02, atol=0.02)
+
+
+def test_tiles_differ_little_from_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, x = torch.meshgrid(torch.arange(331.0), torch.arange(270.0), indexing="ij")
+    image = 0.5 + 0.3 * torch.stack([torch.sin(x / 9), torch.cos(y / 7), torch.sin((x + y) / 8)])
+    noisy = image + 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+    denoiser = Denoiser.load(device=CPU)
+    whole = denoiser(noisy, 0.1)
+    assert (whole - image).square().mean() < 0.05 * 0.1**2
+    seen = []
+    denoiser.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    monkeypatch.setattr(denoisers, "_MOST_FEATURES", 32 * 45_000)
+    tiled = denoiser(noisy, 0.1)
+    assert len(seen) > 3
+    assert all(shape[-2] * shape[-1] <= 45_000 + 8 * 500 for shape in seen)
+    bound = 5e-3 if network_dtype(CPU) == torch.bfloat16 else 1e-4
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize(("height", "width"), [(331, 270), (64, 1000), (17, 5), (500, 500)])
+def test_tiles_cover_an_image_once(height: int, width: int) -> None:
+    count = torch.zeros(height, width)
+    for tile in overlapping_tiles(height, width, most=20_000, overlap=20, multiple=8):
+        count[tile.written] += 1
+        seen = torch.arange(height * width).reshape(height, width)[tile.seen]
+        assert seen.numel() <= 20_000 + 8 * (height + width)
+        own = torch.arange(height * width).reshape(height, width)[tile.written]
+        assert torch.equal(seen[tile.inside], own)
+        assert all(part.start % 8 == 0 for part in tile.seen)
+    assert (count == 1).all()
+
+
+def test_cancelled_between_layers() -> None:
+    calls = []
+
+    def poll() -> None:
+        calls.append(0)
+        if len(calls) > 5:
+            raise Cancelled
+
+    denoiser = Denoiser(DRUNet(**SMALL), CPU, poll)
+    with pytest.raises(Cancelled):
+        denoiser(torch.rand(3, 16, 16), 0.1)
+    assert len(calls) == 6
 
 
 def test_one_width_is_refused() -> None:

@@ -12,16 +12,27 @@ from torch.nn import functional
 from blurfield.checkpoints import resolve
 from blurfield.precision import memory_format, network_dtype
 
+from .overlapping_tiles import overlapping_tiles
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
     from blurfield.checkpoints import Checkpoint
 
+__all__ = ["ARCHITECTURE", "COMPACT", "DRUNet", "Denoiser", "denoise_any_size"]
+
 #: Name of the kind of network among checkpoints.
 ARCHITECTURE = "denoiser"
 #: Of our compact network: 2.9 million parameters.
 COMPACT = {"channels": 3, "widths": [32, 64, 128, 176], "blocks": 2, "residual": True}
+
+#: Features at full size that are computed at once, over all channels; larger images are cut into
+#: tiles. 128 MiB in single precision, of which a network keeps about six at a time.
+_MOST_FEATURES = 1 << 25
+#: Pixels for each residual block by which tiles overlap on each side. Blocks see 44 pixels far,
+#: but hardly: with 24, tiles differ from the whole by at most 3e-5 of white.
+_OVERLAP = 24
 
 
 class DRUNet(nn.Module):
@@ -67,6 +78,10 @@ class DRUNet(nn.Module):
             "residual": residual,
         }
         self.channels, self.residual = channels, residual
+        #: Channels of the features at full size.
+        self.width = widths[0]
+        #: Pixels beyond a tile of an image that count for what is inside it.
+        self.overlap = _OVERLAP * blocks
         #: Sides of images must be multiples of this.
         self.multiple = 2 ** (len(widths) - 1)
         self.m_head = _conv(channels + 1, widths[0])
@@ -105,8 +120,32 @@ class DRUNet(nn.Module):
         return noisy + clean if self.residual else clean
 
 
+def denoise_any_size(network: DRUNet, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """Run a network on images whose sides are no multiples of what it needs.
+
+    Parameters
+    ----------
+    network : DRUNet
+    noisy : Tensor
+        Images (N, C, H, W); their last row and column are repeated up to the next multiple.
+    sigma : Tensor
+        Standard deviation of the noise of each image, (N,).
+
+    Returns
+    -------
+    Tensor
+        Denoised images (N, C, H, W).
+    """
+    height, width = noisy.shape[-2:]
+    missing = (0, -width % network.multiple, 0, -height % network.multiple)
+    clean: Tensor = network(functional.pad(noisy, missing, mode="replicate"), sigma)
+    return clean[..., :height, :width]
+
+
 class Denoiser:
     """A trained denoiser, ready for images of any size.
+
+    Images that would take much memory are denoised in overlapping tiles.
 
     Parameters
     ----------
@@ -114,14 +153,22 @@ class Denoiser:
         Moved to `device` and into the number type that is fastest there.
     device : torch.device
         Where to compute.
+    poll : callable, optional
+        Called between the layers of the network; what it raises stops the computation.
     """
 
-    def __init__(self, network: DRUNet, device: torch.device) -> None:
+    def __init__(
+        self, network: DRUNet, device: torch.device, poll: Callable[[], None] | None = None
+    ) -> None:
         self.device = device
         self._dtype = network_dtype(device)
         network.to(device, self._dtype)
         network.to(memory_format=memory_format(device))  # type: ignore[call-overload]
         self.network = network.requires_grad_(False).eval()
+        if poll is not None:
+            for layer in network.modules():
+                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                    layer.register_forward_pre_hook(lambda *_: poll())
 
     @classmethod
     def load(
@@ -141,7 +188,8 @@ class Denoiser:
         device : torch.device
             Where to compute.
         poll : callable, optional
-            Called while a file is read; what it raises stops that.
+            Called while a file is read and between the layers of the network; what it raises stops
+            that.
 
         Raises
         ------
@@ -152,7 +200,7 @@ class Denoiser:
         with torch.device("meta"):
             network = DRUNet(**weights.config)
         network.load_state_dict(weights.load(poll), assign=True)
-        return cls(network, device)
+        return cls(network, device, poll)
 
     @torch.no_grad()
     def __call__(self, image: Tensor, sigma: float | Tensor) -> Tensor:
@@ -161,9 +209,9 @@ class Denoiser:
         Parameters
         ----------
         image : Tensor
-            (C, H, W) or (N, C, H, W), values with white 1. Images of one channel go through a
-            network for colours as three equal ones, and each of three channels alone through a
-            network for grey images.
+            (C, H, W) or (N, C, H, W), values with white 1. Where the network is for another number
+            of channels, each channel is denoised alone: by a network for colours as three equal
+            ones.
         sigma : float or Tensor
             Standard deviation of the noise, in units of white, (N,) or the same for all.
 
@@ -175,28 +223,32 @@ class Denoiser:
         Raises
         ------
         ValueError
-            If the image has neither 1 nor 3 channels.
+            If the image has another number of axes.
         """
         batch = image if image.ndim == 4 else image[None]
-        if batch.ndim != 4 or batch.shape[1] not in (1, 3):
+        if batch.ndim != 4:
             raise ValueError(
-                f"expected an image (C, H, W) or (N, C, H, W) of 1 or 3 channels, got the shape "
-                f"{tuple(image.shape)}"
+                f"expected an image (C, H, W) or (N, C, H, W), got the shape {tuple(image.shape)}"
             )
         count, channels, height, width = batch.shape
         planes = batch.to(self.device, self._dtype)
         levels = torch.as_tensor(sigma, device=self.device, dtype=self._dtype).expand(count)
-        if channels == 1 and self.network.channels == 3:
-            planes = planes.expand(-1, 3, -1, -1)
-        elif channels == 3 and self.network.channels == 1:
-            planes, levels = planes.reshape(-1, 1, height, width), levels.repeat_interleave(3)
-        multiple = self.network.multiple
-        padded = functional.pad(
-            planes, (0, -width % multiple, 0, -height % multiple), mode="replicate"
-        )
-        clean = self.network(padded.contiguous(memory_format=memory_format(self.device)), levels)
-        clean = clean[..., :height, :width]
-        if channels == 1 and self.network.channels == 3:
+        wanted = self.network.channels
+        if channels != wanted:
+            planes = planes.reshape(-1, 1, height, width).expand(-1, wanted, -1, -1)
+            levels = levels.repeat_interleave(channels)
+        clean = torch.empty_like(planes)
+        for seen, inside, written in overlapping_tiles(
+            height,
+            width,
+            most=_MOST_FEATURES // (len(planes) * self.network.width),
+            overlap=self.network.overlap,
+            multiple=self.network.multiple,
+        ):
+            part = planes[(..., *seen)].contiguous(memory_format=memory_format(self.device))
+            part = denoise_any_size(self.network, part, levels)
+            clean[(..., *written)] = part[(..., *inside)]
+        if channels != wanted:
             clean = clean.mean(1, keepdim=True)
         result: Tensor = clean.reshape(batch.shape).to(image).reshape(image.shape)
         return result
