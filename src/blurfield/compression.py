@@ -3,7 +3,7 @@
 The kernels of a field are convex mixtures of its basis, K = M·B with rows of M and of B
 non-negative and of sum 1. A smaller basis is found by alternating minimisation of ‖K − M′B′‖ over
 the two factors, each by accelerated projected gradients (Beck and Teboulle 2009) onto the simplex
-(Duchi et al. 2008), started from the kernels that successive projection picks as extreme (Gillis
+(Michelot 1986), started from the kernels that successive projection picks as extreme (Gillis
 and Vavasis 2014).
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .field import KernelField
 
-#: Kernels that the new basis is learnt from, at most, and the numbers that they may hold.
-_MOST_SAMPLES, _MOST_NUMBERS = 2048, 2**25
+#: Kernels that the new basis is learnt from, at most.
+_MOST_SAMPLES = 2048
 #: Grid cells whose mixing coefficients are solved for at a time.
 _CELLS = 2**16
 
@@ -58,7 +58,7 @@ def compress(field: KernelField, rank: int = 25, tol: float | None = None) -> Ke
 
 def _approximate(field: KernelField, rank: int) -> KernelField:
     with torch.no_grad():
-        basis = _learn_basis(_sample(field), rank)
+        basis = _learn_basis(field.basis.detach().flatten(1), _sample(field), rank)
         basis = basis.reshape(-1, field.kernel_size, field.kernel_size)
         mixing = _fit_mixing(field, basis)
     smaller = type(field)(basis, mixing, field.shape, field.metadata)
@@ -71,35 +71,37 @@ def _noted(field: KernelField, before: int, errors: dict[str, float]) -> KernelF
 
 
 def _sample(field: KernelField) -> Tensor:
-    """Kernels of grid cells spread evenly over the image, shape (n, K²)."""
+    """Mixing coefficients of grid cells spread evenly over the image, shape (n, B)."""
     flat = field.mixing.detach().flatten(1)
-    basis = field.basis.detach().flatten(1)
-    most = max(1, min(_MOST_SAMPLES, _MOST_NUMBERS // basis.shape[1]))
     # Steps of the golden section spread over rows and columns alike, whatever the grid's width.
-    count = min(most, flat.shape[1])
+    count = min(_MOST_SAMPLES, flat.shape[1])
     places = torch.arange(count, dtype=torch.float64) * (math.sqrt(5) - 1) / 2
     chosen = (
         (places % 1 * flat.shape[1]).long().unique()
         if count < flat.shape[1]
         else torch.arange(count)
     )
-    return flat[:, chosen.to(flat.device)].T @ basis
+    return flat[:, chosen.to(flat.device)].T
 
 
-def _learn_basis(kernels: Tensor, rank: int) -> Tensor:
-    basis = kernels[_extreme(kernels, rank)]
-    mixing = kernels.new_full((len(kernels), len(basis)), 1 / len(basis))
+def _learn_basis(old: Tensor, cells: Tensor, rank: int) -> Tensor:
+    """A smaller basis (rank, K²) for the kernels `cells` @ `old`, which are never made."""
+    basis = cells[_extreme(old, cells, rank)] @ old
+    mixing = cells.new_full((len(cells), len(basis)), 1 / len(basis))
     for _ in range(30):
-        mixing = _minimise(mixing, basis @ basis.T, kernels @ basis.T, steps=20)
-        basis = _minimise(basis.T, mixing.T @ mixing, kernels.T @ mixing, steps=5, columns=True).T
+        mixing = _minimise(mixing, basis @ basis.T, cells @ (old @ basis.T), steps=20)
+        target = old.T @ (cells.T @ mixing)
+        basis = _minimise(basis.T, mixing.T @ mixing, target, steps=5, columns=True).T
     return basis / basis.sum(1, keepdim=True)
 
 
-def _extreme(kernels: Tensor, rank: int) -> list[int]:
+def _extreme(old: Tensor, cells: Tensor, rank: int) -> list[int]:
     """Indices of at most `rank` kernels of which the others are nearly convex mixtures."""
-    rest = kernels.double()
+    # Coordinates in the span of the old basis have the same inner products as the kernels.
+    values, vectors = torch.linalg.eigh((old.double() @ old.double().T).cpu())
+    rest = cells.cpu().double() @ (vectors * values.clamp(min=0).sqrt())
     chosen: list[int] = []
-    for _ in range(min(rank, len(kernels))):
+    for _ in range(min(rank, len(cells))):
         norms = rest.square().sum(1)
         index = int(norms.argmax())
         if norms[index] < 1e-12:
@@ -140,13 +142,15 @@ def _minimise(
 
 
 def _onto_simplex(rows: Tensor) -> Tensor:
-    """Closest point to each row that is non-negative and sums to 1."""
-    ordered = rows.sort(dim=1, descending=True).values
-    excess = (ordered.cumsum(1) - 1) / torch.arange(
-        1, rows.shape[1] + 1, dtype=rows.dtype, device=rows.device
-    )
-    support = (ordered > excess).sum(1, keepdim=True)
-    return (rows - excess.gather(1, support - 1)).clamp(min=0)
+    """Closest point to each row that is non-negative and sums to 1 (Michelot 1986)."""
+    threshold = (rows.sum(1, keepdim=True) - 1) / rows.shape[1]
+    while True:
+        above = (rows > threshold).to(rows)
+        raised = ((rows * above).sum(1, keepdim=True) - 1) / above.sum(1, keepdim=True)
+        # It rises until the entries above it stay the same; that it falls is rounding.
+        if bool((raised <= threshold).all()):
+            return (rows - threshold).clamp(min=0)
+        threshold = torch.maximum(raised, threshold)
 
 
 def _errors(field: KernelField, smaller: KernelField) -> dict[str, float]:

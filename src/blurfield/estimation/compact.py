@@ -33,7 +33,7 @@ GAMMA = 2.2
 #: Scales at which the image is looked at, from fine to coarse.
 SCALES = (1.0, 0.5, 0.25)
 #: Bytes of features for each pixel, and the part of the free memory that they may take.
-_PIXEL_BYTES, _SHARE = 400, 0.5
+_PIXEL_BYTES, _SHARE = 180, 0.5
 #: Kernels with more than this on the outermost taps are taken to be cut off by their support …
 _CUT_OFF = 0.04
 #: … which these taps on each side are part of.

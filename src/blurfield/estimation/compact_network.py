@@ -237,7 +237,7 @@ class Encoder(nn.Module):
         channels = 16  # four values of four pixels
         for stride, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             down = nn.Conv2d(channels, width, 3, stride=1 if stride == 0 else 2, padding=1)
-            nn.init.kaiming_normal_(down.weight, nonlinearity="relu")
+            nn.init.kaiming_uniform_(down.weight, nonlinearity="relu")
             levels.append(nn.Sequential(down, *(_Block(width) for _ in range(count))))
             channels = width
         self.levels = nn.ModuleList(levels)
