@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-
 from ._version import __version__
-from .files import atomic_write, require_file
+from .tensor_files import HEADER_KEY, open_tensors, require_known_format, write_tensors
 
 if TYPE_CHECKING:
     import os
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 #: Extension of checkpoint files.
 SUFFIX = ".safetensors"
-#: Key of a file's header under which the facts stand.
-HEADER_KEY = "blurfield"
 #: Folder of the weights that come with the package.
 BUNDLED = Path(__file__).parent / "weights"
 
@@ -98,13 +94,8 @@ class Checkpoint:
         """
         import torch
 
-        tensors = {}
-        try:
-            with safe_open(self.path, framework="pt") as content:
-                for name in content.keys():  # noqa: SIM118 - it is not a mapping
-                    tensors[name] = content.get_tensor(name)
-        except SafetensorError as error:
-            raise ValueError(f"cannot read the weights {self.path}: {error}") from error
+        with open_tensors(self.path, "weights") as content:
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         if tensors_hash(tensors, poll) != self.sha256:
             raise ValueError(
                 f"the weights {self.path} are damaged: their values are not those that were "
@@ -151,16 +142,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     ValueError
         If it is no checkpoint, is damaged or was written by a newer version.
     """
-    file = require_file(path)
-    try:
-        with safe_open(file, framework="numpy") as content:
-            text = (content.metadata() or {}).get(HEADER_KEY)
-    except PermissionError as error:
-        raise PermissionError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"cannot read {path} as weights: it is damaged or of another kind ({error})"
-        ) from error
+    with open_tensors(path, "weights", framework="numpy") as content:
+        text = (content.metadata() or {}).get(HEADER_KEY)
+    file = Path(path)
     if text is None:
         raise ValueError(
             f"{path} does not say which network it is for; install it with: "
@@ -170,12 +154,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         header = dict(json.loads(text))
         if "architecture" not in header:
             raise ValueError("it holds no weights, but something else of blurfield's")
-        number = int(header.pop("format"))
-        if number > FORMAT:
-            raise ValueError(
-                f"it was written by a newer version of blurfield (format {number}, while "
-                f"{__version__} reads formats up to {FORMAT}); update blurfield"
-            )
+        require_known_format(path, int(header.pop("format")), FORMAT)
         return Checkpoint(
             name=file.stem,
             architecture=str(header.pop("architecture")),
@@ -229,8 +208,6 @@ def write_checkpoint(
     OSError
         If the file cannot be written.
     """
-    from safetensors.torch import save_file
-
     target = Path(path)
     if target.suffix != SUFFIX:
         raise ValueError(f"files of weights end in {SUFFIX}, but this is {path}")
@@ -252,12 +229,7 @@ def write_checkpoint(
         "sha256": tensors_hash(plain),
         **facts,
     }
-    text = json.dumps(header, ensure_ascii=False, allow_nan=False)
-    with atomic_write(target) as temporary:
-        try:
-            save_file(plain, temporary, {HEADER_KEY: text})
-        except SafetensorError as error:
-            raise OSError(f"{error}") from error
+    write_tensors(target, plain, header)
     return read_checkpoint(target)
 
 

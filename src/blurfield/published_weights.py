@@ -11,13 +11,12 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .checkpoint_files import HEADER_KEY, SUFFIX, read_checkpoint, write_checkpoint
+from .checkpoint_files import SUFFIX, read_checkpoint, write_checkpoint
 from .checkpoints import checked_name, user_folder
 from .files import require_file
+from .tensor_files import HEADER_KEY, open_tensors
 
 if TYPE_CHECKING:
     import os
@@ -277,18 +276,16 @@ def _own_checkpoint(file: Path) -> Checkpoint | None:
     if file.suffix != SUFFIX:
         return None
     try:
-        with safe_open(file, framework="pt") as content:
+        with open_tensors(file, "weights") as content:
             is_own = HEADER_KEY in (content.metadata() or {})
-    except (SafetensorError, OSError):
+    except (ValueError, OSError):
         return None  # what is wrong with it is told where it is read
     return read_checkpoint(file) if is_own else None
 
 
 def _read_safetensors(file: Path) -> Any:
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"cannot read {file} as safetensors: {error}") from error
+    with open_tensors(file, "weights") as content:
+        return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
 
 
 def _read_pickle(file: Path) -> Any:

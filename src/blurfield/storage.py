@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ._version import __version__
 from .field import KernelField
-from .files import atomic_write, require_file
 from .kernel_files import read_kernel
+from .tensor_files import HEADER_KEY, open_tensors, require_known_format, write_tensors
 
 if TYPE_CHECKING:
     import os
@@ -28,7 +26,6 @@ __all__ = ["FORMAT", "import_kernels", "load_field", "read_kernel", "save_field"
 #: Number of the file format that this version writes; it reads all up to this one.
 FORMAT = 1
 
-_HEADER_KEY = "blurfield"
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -68,11 +65,7 @@ def save_field(field: KernelField, path: str | os.PathLike[str], dtype: str = "f
         name: values.detach().to("cpu", _DTYPES[dtype]).contiguous()
         for name, values in (("basis", field.basis), ("mixing", field.mixing))
     }
-    with atomic_write(path) as temporary:
-        try:
-            save_file(tensors, temporary, {_HEADER_KEY: json.dumps(header, ensure_ascii=False)})
-        except SafetensorError as error:
-            raise OSError(f"{error}") from error
+    write_tensors(path, tensors, header)
     return Path(path)
 
 
@@ -92,17 +85,9 @@ def load_field(path: str | os.PathLike[str]) -> KernelField:
         If it is not a kernel field, is damaged, was written by a newer version, or holds values
         that no field can have, such as NaN.
     """
-    file = require_file(path)
-    try:
-        with safe_open(file, framework="pt") as content:
-            header = _checked_header(content.metadata(), path)
-            tensors = {name: content.get_tensor(name) for name in ("basis", "mixing")}
-    except PermissionError as error:
-        raise PermissionError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"cannot read {path} as a kernel field: it is damaged or of another kind ({error})"
-        ) from error
+    with open_tensors(path, "a kernel field") as content:
+        header = _checked_header(content.metadata(), path)
+        tensors = {name: content.get_tensor(name) for name in ("basis", "mixing")}
     for name, values in tensors.items():
         if not values.is_floating_point():
             raise ValueError(f"{path} is damaged: {name} has the type {values.dtype}")
@@ -151,7 +136,7 @@ def import_kernels(
 def _checked_header(
     metadata: dict[str, str] | None, path: str | os.PathLike[str]
 ) -> dict[str, Any]:
-    text = (metadata or {}).get(_HEADER_KEY)
+    text = (metadata or {}).get(HEADER_KEY)
     if text is None:
         raise ValueError(f"{path} is a safetensors file, but holds no kernel field of blurfield")
     try:
@@ -159,11 +144,7 @@ def _checked_header(
         number, _, _ = int(header["format"]), header["shape"], dict(header["metadata"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: its header cannot be read ({error!r})") from error
-    if number > FORMAT:
-        raise ValueError(
-            f"{path} was written by a newer version of blurfield (format {number}, while this "
-            f"version, {__version__}, reads formats up to {FORMAT}); update blurfield to open it"
-        )
+    require_known_format(path, number, FORMAT)
     checked: dict[str, Any] = header
     return checked
 

@@ -91,7 +91,7 @@ def test_changed_values_are_noticed(tmp_path):
     with pytest.raises(ValueError, match="are damaged: their values are not those"):
         checkpoint.load()
     path.write_bytes(content[:-4])
-    with pytest.raises(ValueError, match="cannot read the weights"):
+    with pytest.raises(ValueError, match=r"cannot read .* as weights"):
         checkpoint.load()
 
 

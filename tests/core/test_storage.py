@@ -113,7 +113,7 @@ def test_a_full_disk_is_an_error_of_the_system(
     def no_space(tensors: object, file: Path, metadata: object) -> None:
         Path("/dev/full").write_text("content")
 
-    monkeypatch.setattr("blurfield.storage.save_file", no_space)
+    monkeypatch.setattr("safetensors.torch.save_file", no_space)
     with pytest.raises(OSError, match=r"cannot write .*photo\.blurfield: No space left"):
         random_field().save(tmp_path / "photo.blurfield")
 
