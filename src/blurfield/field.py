@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import grid
+from ._field_values import as_float_tensor, check_convex, plain_json, without_denormals
 
 if TYPE_CHECKING:
     import os
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import ArrayLike
-
-#: How far the sum of a kernel or of mixing coefficients may be from 1.
-SUM_TOLERANCE = 1e-3
-
-#: Below this a weight is noise of the softmax, and on CPUs arithmetic with it is many times slower.
-_SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 
 
 class KernelField:
@@ -69,15 +63,15 @@ class KernelField:
         shape: tuple[int, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        self._basis = _as_float_tensor(basis, "basis")
-        mixing = _as_float_tensor(mixing, "mixing")
+        self._basis = as_float_tensor(basis, "basis")
+        mixing = as_float_tensor(mixing, "mixing")
         self._mixing = mixing.to(self._basis.device, self._basis.dtype)
         self._check_shapes()
         self._shape = self._checked_image_shape(shape)
-        _check_convex(self._basis, "basis kernel", dims=(-2, -1))
-        _check_convex(self._mixing, "mixing coefficients", dims=(0,))
-        self._mixing = _without_denormals(self._mixing)
-        self._metadata = _plain_json(metadata or {})
+        check_convex(self._basis, "basis kernel", dims=(-2, -1))
+        check_convex(self._mixing, "mixing coefficients", dims=(0,))
+        self._mixing = without_denormals(self._mixing)
+        self._metadata = plain_json(metadata or {})
         self._one_tap: bool | None = None
 
     def _check_shapes(self) -> None:
@@ -126,7 +120,7 @@ class KernelField:
         metadata : mapping, optional
             Where the kernel comes from, as plain JSON types.
         """
-        tensor = _as_float_tensor(kernel, "kernel")
+        tensor = as_float_tensor(kernel, "kernel")
         if tensor.ndim != 2:
             raise ValueError(f"kernel must have the shape (K, K), but has {tuple(tensor.shape)}")
         return cls(tensor[None], torch.ones(1, 1, 1).to(tensor), shape, metadata)
@@ -367,58 +361,6 @@ class KernelField:
         from .storage import load_field
 
         return load_field(path)
-
-
-def _as_float_tensor(values: Tensor | ArrayLike, name: str) -> Tensor:
-    if isinstance(values, Tensor):
-        tensor = values
-    else:
-        import numpy as np
-
-        array = np.asarray(values)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"{name} must hold real numbers, but has the dtype {array.dtype}")
-        tensor = torch.tensor(array if array.dtype != np.longdouble else array.astype(float))
-    if tensor.is_complex():
-        raise TypeError(f"{name} must hold real numbers, but has the dtype {tensor.dtype}")
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
-
-
-def _check_convex(values: Tensor, what: str, dims: tuple[int, ...]) -> None:
-    """Raise ValueError unless values are finite, ≥ 0 and sum to 1 over `dims`."""
-    values = values.detach()
-    low, high = values.aminmax()
-    if not (math.isfinite(low) and math.isfinite(high)):
-        bad = torch.nonzero(~torch.isfinite(values))
-        raise ValueError(
-            f"{what}: {len(bad)} values are NaN or infinite, the first at {bad[0].tolist()}"
-        )
-    if low < -1e-6:
-        where = torch.nonzero(values == low)[0].tolist()
-        raise ValueError(f"{what}: negative value {low:.3g} at {where}; values must be ≥ 0")
-    sums = values.sum(dims)
-    worst = (sums - 1).abs().argmax()
-    if abs(sums.flatten()[worst] - 1) > SUM_TOLERANCE:
-        where = list(torch.unravel_index(worst, sums.shape))
-        index = [int(i) for i in where]
-        raise ValueError(
-            f"{what} {index}: sum is {sums.flatten()[worst]:.6g}, but must be 1 within "
-            f"{SUM_TOLERANCE:g}; divide by the sum"
-        )
-
-
-def _without_denormals(mixing: Tensor) -> Tensor:
-    values = mixing.detach()
-    tiny = (values < _SMALLEST_NORMAL) & (values != 0)
-    return mixing.masked_fill(tiny, 0.0) if bool(tiny.any()) else mixing
-
-
-def _plain_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(metadata), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"metadata must be plain JSON types: {error}") from None
-    return plain
 
 
 def _rescaling(like: Tensor, factor: float, size: int) -> Tensor:

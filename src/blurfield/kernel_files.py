@@ -127,7 +127,7 @@ def _read_mat(file: Path) -> dict[str, NDArray[Any]]:
 
     try:
         content: Mapping[str, Any] = loadmat(file)
-    except NotImplementedError:
+    except NotImplementedError:  # how scipy refuses files of version 7.3
         raise ValueError(
             "it is a MATLAB 7.3 (HDF5) file; save it with -v7 in MATLAB, or as .npy"
         ) from None
