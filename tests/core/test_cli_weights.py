@@ -5,17 +5,9 @@ import json
 import pytest
 import torch
 
-from blurfield import checkpoint_files, checkpoints, published_weights
+from blurfield import checkpoints, published_weights
 from blurfield.cli import main
 from blurfield.published_weights import Layout
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv(checkpoints.DATA_VARIABLE, str(tmp_path / "data"))
-    (tmp_path / "bundled").mkdir()
-    monkeypatch.setattr(checkpoint_files, "BUNDLED", tmp_path / "bundled")
-    return checkpoints.user_folder()
 
 
 @pytest.fixture
@@ -29,11 +21,11 @@ def published(tmp_path, monkeypatch):
     return path
 
 
-def test_import_list_show_remove(folder, published, capsys):
+def test_import_list_show_remove(weights_folder, published, capsys):
     assert main(["weights", "import", str(published)]) == 0
     out = capsys.readouterr().out
     assert "tiny_net: the tiny network, imported from tiny_net.pth" in out
-    assert str(folder / "tiny_net.safetensors") in out
+    assert str(weights_folder / "tiny_net.safetensors") in out
     assert main(["weights", "import", str(published), "--name", "b", "--gamma", "1"]) == 0
     capsys.readouterr()
 
@@ -53,25 +45,25 @@ def test_import_list_show_remove(folder, published, capsys):
 
     assert main(["weights", "remove", "b"]) == 0
     assert capsys.readouterr().out == "b: removed\n"
-    assert [file.name for file in folder.iterdir()] == ["tiny_net.safetensors"]
+    assert [file.name for file in weights_folder.iterdir()] == ["tiny_net.safetensors"]
 
 
-def test_json(folder, published, capsys):
+def test_json(weights_folder, published, capsys):
     def run(*words: str):
         assert main(["weights", *words, "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    assert run("list") == {"folder": str(folder), "weights": []}
+    assert run("list") == {"folder": str(weights_folder), "weights": []}
     imported = run("import", str(published))
     assert imported["source"]["file"] == "tiny_net.pth"
-    assert imported["path"] == str(folder / "tiny_net.safetensors")
+    assert imported["path"] == str(weights_folder / "tiny_net.safetensors")
     assert run("list")["weights"] == [imported]
     assert run("show", "tiny_net") == imported
     assert run("remove", "tiny_net")["removed"] == "tiny_net"
     assert run("list")["weights"] == []
 
 
-def test_no_weights(folder, capsys):
+def test_no_weights(weights_folder, capsys):
     assert main(["weights", "list"]) == 0
     assert "no weights are installed; docs/weights.md says" in capsys.readouterr().out
 
@@ -87,7 +79,7 @@ def test_no_weights(folder, capsys):
         ([], "required: ACTION"),
     ],
 )
-def test_mistakes(folder, capsys, words, message):
+def test_mistakes(weights_folder, capsys, words, message):
     assert main(["weights", *words]) == 2
     err = capsys.readouterr().err
     assert err.startswith("blurfield: error: ")
@@ -95,7 +87,7 @@ def test_mistakes(folder, capsys, words, message):
     assert message in err
 
 
-def test_bundled_weights_stay(folder, tmp_path, capsys):
+def test_bundled_weights_stay(weights_folder, tmp_path, capsys):
     checkpoints.write_checkpoint(
         tmp_path / "bundled" / "compact.safetensors",
         {"a": torch.zeros(1)},
@@ -110,7 +102,7 @@ def test_bundled_weights_stay(folder, tmp_path, capsys):
     assert "are a part of blurfield and cannot be removed" in capsys.readouterr().err
 
 
-def test_a_pickle_with_code_is_one_line(folder, tmp_path, capsys):
+def test_a_pickle_with_code_is_one_line(weights_folder, tmp_path, capsys):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
     assert main(["weights", "import", str(tmp_path / "x.pth")]) == 2
     err = capsys.readouterr().err

@@ -13,6 +13,7 @@ from napari.utils.notifications import notification_manager
 import blurfield
 from blurfield import KernelField
 from napari_blurfield import _jobs
+from napari_blurfield.widgets import DeblurWidget, EstimateWidget, MaskWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,3 +115,24 @@ def no_job_left(qtbot: Any) -> Iterator[None]:
     """Fail if a thread outlives its test."""
     yield
     qtbot.waitUntil(lambda: not _jobs._running, timeout=5_000)
+
+
+@pytest.fixture
+def estimate(viewer: ViewerModel, qtbot: Any) -> EstimateWidget:
+    widget = EstimateWidget(viewer)
+    qtbot.addWidget(widget)
+    return widget
+
+
+@pytest.fixture
+def deblur(viewer: ViewerModel, qtbot: Any) -> DeblurWidget:
+    widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    return widget
+
+
+@pytest.fixture
+def mask(viewer: ViewerModel, qtbot: Any) -> MaskWidget:
+    widget = MaskWidget(viewer)
+    qtbot.addWidget(widget)
+    return widget

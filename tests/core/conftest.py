@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from blurfield import checkpoint_files, checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder, and an empty one in place of that of the package."""
+    monkeypatch.setenv(checkpoints.DATA_VARIABLE, str(tmp_path / "data"))
+    (tmp_path / "bundled").mkdir()
+    monkeypatch.setattr(checkpoint_files, "BUNDLED", tmp_path / "bundled")
+    path = checkpoints.user_folder()
+    path.mkdir(parents=True)
+    return path
