@@ -115,7 +115,7 @@ def test_blurry_images_are_what_the_truth_makes_of_the_sharp_ones(batch: Batch) 
                 mixing[number],
                 (SIDE, SIDE),
             )
-            light = BlurOperator(field, boundary="valid", prune=0).forward(batch.sharp[start])
+            light = BlurOperator(field, boundary="valid", prune=0).forward(batch.grey[start])
             expected = (encode(light.clamp(0, 1)[None], 2.2)[0] * 255).round() / 255
             difference = (batch.seen[start] - expected).abs()
             # Borders of segments are coarser in the truth.

@@ -17,9 +17,9 @@ from blurfield.estimation.compact_network import (
 )
 
 from .images import GAMMA
-from .kernels import camera_bank, delta, kernel_bank
+from .kernels import delta
 from .losses import absolute, cross_entropy, dissimilarity, gram_distance, mix, reblur_distance
-from .samples import STRIDE, Batch, Capture, SampleMaker
+from .samples import STRIDE, Batch, Capture, SampleMaker, sample_maker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,15 +105,16 @@ class EstimatorTask:
         few = device.type == "cpu"
         self._cells = min(cells, (source.side // STRIDE) ** 2)
 
-        def maker(split: str, count: int, fields: int, number: int) -> SampleMaker:
-            generator = torch.Generator(device).manual_seed(number)
-            bank = source.bank(split, source.side + size - 1)
-            shakes = kernel_bank(count, size, max_extent=extent, generator=generator)
-            turns = camera_bank(
-                fields, size, side=source.side, max_extent=extent, generator=generator
-            )
-            return SampleMaker(
-                bank, shakes, turns, side=source.side, batch=source.batch, capture=capture
+        def maker(split: str, kernels: int, cameras: int, seed: int) -> SampleMaker:
+            return sample_maker(
+                source,
+                split,
+                size=size,
+                max_extent=extent,
+                kernels=kernels,
+                cameras=cameras,
+                seed=seed,
+                capture=capture,
             )
 
         count = kernels or (20_000 if few else 200_000)
@@ -127,7 +128,9 @@ class EstimatorTask:
 
     def network(self) -> nn.Module:
         """A new network with random weights."""
-        return CompactNetwork(**self.config)
+        network = CompactNetwork(**self.config)
+        self.config = network.config
+        return network
 
     def make(self, generator: torch.Generator, number: int) -> Batch:
         """Make the batch of a step."""
@@ -221,7 +224,7 @@ def estimator_losses(
         terms["squared"] = _relative_squares(prediction, batch)
         loss = loss + weights.squared * terms["squared"]
     if weights.reblur:
-        errors = reblur_distance(found, truth, batch.sharp, cells, STRIDE)
+        errors = reblur_distance(found, truth, batch.grey, cells, STRIDE)
         terms["reblur"] = (importance * errors).mean()
         loss = loss + weights.reblur * terms["reblur"]
     return {"loss": loss, **terms}

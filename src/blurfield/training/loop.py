@@ -34,7 +34,17 @@ _SEED_STRIDE = 1_000_003
 
 
 class Task(Protocol):
-    """What is trained: data, network, loss and validation."""
+    """What is trained: data, network, loss and validation.
+
+    Attributes
+    ----------
+    architecture : str
+        Kind of the network, see `blurfield.checkpoints.Checkpoint`.
+    gamma : float
+        Exponent that is applied to the encoded values that the network sees.
+    config : dict
+        Parameters of the network; all of them once there is one.
+    """
 
     architecture: str
     gamma: float
@@ -140,10 +150,10 @@ class Trainer:
     # ------------------------------------------------------------------ state
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if state["architecture"] != self._task.architecture or state["config"] != self._config():
+        if state["architecture"] != self._task.architecture or state["config"] != self._task.config:
             raise ValueError(
                 f"{self._folder} holds a {state['architecture']} network {state['config']}, not a "
-                f"{self._task.architecture} network {self._config()}"
+                f"{self._task.architecture} network {self._task.config}"
             )
         self.network.load_state_dict(state["network"])
         self.average = {name: value.float() for name, value in state["average"].items()}
@@ -153,10 +163,6 @@ class Trainer:
         self.step, self.samples = int(state["step"]), int(state["samples"])
         self.seconds = float(state["seconds"])
 
-    def _config(self) -> dict[str, Any]:
-        config: dict[str, Any] = getattr(self.network, "config", self._task.config)
-        return config
-
     def save(self) -> None:
         """Write the state of the run and the averaged weights, unless another process does."""
         if not self._processes.first:
@@ -165,7 +171,7 @@ class Trainer:
             self._folder,
             {
                 "architecture": self._task.architecture,
-                "config": self._config(),
+                "config": self._task.config,
                 "network": self.network.state_dict(),
                 "average": self.average,
                 "optimizer": self._optimizer.state_dict(),
@@ -182,11 +188,18 @@ class Trainer:
         from blurfield.checkpoints import write_checkpoint
 
         path = self._folder / f"{self._task.architecture}.safetensors"
+        current = self.network.state_dict()
         write_checkpoint(
             path,
-            {name: value.half().contiguous() for name, value in self.average.items()},
+            {
+                # Counters are no averages.
+                name: (
+                    value.half() if current[name].is_floating_point() else current[name]
+                ).contiguous()
+                for name, value in self.average.items()
+            },
             architecture=self._task.architecture,
-            config=self._config(),
+            config=self._task.config,
             gamma=self._task.gamma,
             origin="blurfield train",
             samples=self.samples,

@@ -8,6 +8,7 @@ and of cameras that turn.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +17,10 @@ from torch.nn import functional
 from blurfield.images import decode, encode
 
 from .images import GAMMA, ImageBank
-from .kernels import GRID, bilinear_grid, delta, turn
+from .kernels import GRID, bilinear_grid, camera_bank, delta, kernel_bank, turn
+
+if TYPE_CHECKING:
+    from .source import Source
 
 #: Pixels along each side of a cell of the mixing maps that the network predicts.
 STRIDE = 4
@@ -62,20 +66,25 @@ class Batch:
     seen : Tensor
         Blurry images as a file would hold them, encoded with the exponent 2.2, float32
         (N, 3, S, S) in [0, 1].
-    sharp : Tensor
-        Mean over the colours of the light before the blur, (N, S + K − 1, S + K − 1).
+    light : Tensor
+        Linear light before the blur, (N, 3, S + K − 1, S + K − 1), which may be brighter than 1.
     kernels, mixing : tuple of Tensor
         For each part of the batch, kernels (n, J, K, K) and their coefficients (n, J, h, w) on
         cells of `STRIDE` pixels.
     """
 
     seen: Tensor
-    sharp: Tensor
+    light: Tensor
     kernels: tuple[Tensor, ...]
     mixing: tuple[Tensor, ...]
 
     def __len__(self) -> int:
         return len(self.seen)
+
+    @property
+    def grey(self) -> Tensor:
+        """Mean of `light` over the colours, (N, S + K − 1, S + K − 1)."""
+        return self.light.mean(1)
 
     def targets(self, cells: Tensor) -> Tensor:
         """Mean kernels (N, P, K²) of cells, given by their flat indices (P,)."""
@@ -178,7 +187,7 @@ class SampleMaker:
         mixing.append(self._read_cells.expand(cameras, -1, -1, -1).contiguous())
         return Batch(
             self._photograph(torch.cat(seen), generator),
-            light.mean(1),
+            light,
             tuple(kernels),
             tuple(mixing),
         )
@@ -262,6 +271,43 @@ class SampleMaker:
         noise = torch.randn(values.shape, generator=generator, device=self._device)
         values = values + self._capture.noise * draw.square() * noise
         return (values.clamp(0, 1) * 255).round() / 255
+
+
+def sample_maker(
+    source: Source,
+    split: str,
+    *,
+    size: int,
+    max_extent: float,
+    kernels: int,
+    cameras: int,
+    seed: int,
+    capture: Capture | None = None,
+) -> SampleMaker:
+    """Make what makes the batches of a split, with banks of kernels that a seed determines.
+
+    Parameters
+    ----------
+    source : Source
+        The images, and how many samples of what size a batch has.
+    split : str
+        ``"train"`` or ``"val"``.
+    size : int
+        Side K of the kernels in pixels, odd.
+    max_extent : float
+        Most pixels that a kernel covers, in [3, size].
+    kernels, cameras : int
+        Sizes of the banks of kernels and camera fields.
+    seed : int
+        Determines the banks.
+    capture : Capture, optional
+        What the simulated camera does.
+    """
+    generator = torch.Generator(source.device).manual_seed(seed)
+    bank = source.bank(split, source.side + size - 1)
+    shakes = kernel_bank(kernels, size, max_extent=max_extent, generator=generator)
+    turns = camera_bank(cameras, size, side=source.side, max_extent=max_extent, generator=generator)
+    return SampleMaker(bank, shakes, turns, side=source.side, batch=source.batch, capture=capture)
 
 
 def _some(share: float) -> slice:
