@@ -38,7 +38,7 @@ def local_mean(features: Tensor, window: tuple[int, int]) -> Tensor:
         if side >= length:
             result = result.mean(axis, keepdim=True)
             continue
-        sums = result.float().cumsum(axis)
+        sums = result.to(torch.promote_types(result.dtype, torch.float32)).cumsum(axis)
         # Window i ends with pixel i + side - 1; the first has nothing to subtract.
         ends = sums.narrow(axis, side - 1, length - side + 1)
         before = functional.pad(

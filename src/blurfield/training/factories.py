@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,10 @@ class RestorerFactory:
         ValueError
             If it cannot take images of this size, or returns others.
         """
+        try:
+            inspect.signature(self._make).bind()
+        except TypeError as error:
+            raise TypeError(f"{self.name} must be callable without arguments: {error}") from None
         network = self._make()
         if not isinstance(network, nn.Module):
             raise TypeError(
