@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from drawings import photograph
 
 from blurfield import Cancelled, KernelField, reblur
 from blurfield.checkpoints import write_checkpoint
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SMALL = Setting("uniform", max_extent=9)
-
-
-def photograph(side: int = 96, seed: int = 0) -> np.ndarray:
-    """Soft blobs with sharp outlines, uint8 (side, side, 3)."""
-    from scipy.ndimage import gaussian_filter
-
-    noise = np.random.default_rng(seed).standard_normal((side, side, 3))
-    smooth = gaussian_filter(noise, (4, 4, 0))
-    steps = np.digitize(smooth / smooth.std(), [-0.7, 0.1, 0.8])
-    return (40 + 60 * steps).astype(np.uint8)
 
 
 @pytest.fixture

@@ -20,6 +20,25 @@ _COLUMNS = (
     ("s/image", "seconds", 1, 2),
 )
 
+#: The same of ways to deblur, and of restored images of one pair.
+_RESTORATION_COLUMNS = (
+    ("PSNR/dB", "psnr", 1, 2),
+    ("gain/dB", "gain", 1, 2),
+    ("worst/dB", "worst_gain", 1, 2),
+    ("SSIM", "ssim", 1, 3),
+    ("SSIM gain", "ssim_gain", 1, 3),
+    ("ringing/%", "ringing", 100, 2),
+    ("noise/%", "noise", 100, 2),
+    ("s/image", "seconds", 1, 2),
+)
+_PAIR_COLUMNS = (
+    ("PSNR/dB", "psnr", 1, 2),
+    ("gain/dB", "gain", 1, 2),
+    ("SSIM", "ssim", 1, 4),
+    ("s/estimate", "estimation_seconds", 1, 1),
+    ("s/deblur", "seconds", 1, 1),
+)
+
 
 def synthetic_table(results: Mapping[str, Any]) -> str:
     """Return the figures of `evaluate_synthetic` as a table for people, one row a field."""
@@ -50,6 +69,43 @@ def synthetic_table(results: Mapping[str, Any]) -> str:
                 + "".join(_cell(row[key], factor, decimals) for _, key, factor, decimals in shown)
             )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def restoration_table(results: Mapping[str, Any]) -> str:
+    """Return the figures of `evaluate_restoration` as a table for people, one row a method."""
+    names = [name for case in results["cases"] for name in case["restorers"]]
+    width = max(map(len, names)) + 2
+    headings = "".join(f"{heading:>11}" for heading, *_ in _RESTORATION_COLUMNS)
+    lines = [f"{'kind':11}{'noise/%':>7}{'images':>8}  {'method':{width}}{headings}"]
+    for case in results["cases"]:
+        label = f"{case['kind']:11}{100 * case['noise']:7.2g}{case['images']:8}"
+        for name, row in case["restorers"].items():
+            cells = (
+                _cell(row[key], factor, decimals)
+                for _, key, factor, decimals in _RESTORATION_COLUMNS
+            )
+            lines.append(f"{label}  {name:{width}}" + "".join(cells))
+            label = " " * len(label)
+    return "\n".join(lines)
+
+
+def pair_table(results: Mapping[str, Any]) -> str:
+    """Return the figures of `evaluate_pair` as a table for people, one row a restored image."""
+    rows = results["images"]
+    first, second = (
+        max(len(word), *(len(row[key] or "–") for row in rows)) + 2
+        for word, key in (("estimator", "estimator"), ("method", "method"))
+    )
+    lines = [
+        f"{'estimator':{first}}{'method':{second}}"
+        + "".join(f"{heading:>11}" for heading, *_ in _PAIR_COLUMNS)
+    ]
+    lines += [
+        f"{row['estimator'] or '–':{first}}{row['method'] or '–':{second}}"
+        + "".join(_cell(row[key], factor, decimals) for _, key, factor, decimals in _PAIR_COLUMNS)
+        for row in rows
+    ]
+    return "\n".join(lines)
 
 
 def mask_table(results: Mapping[str, Any]) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SHAKES = 2000
 #: The seed of a scene is this many times the seed of the evaluation plus its photograph's number.
 _SEED_STEP = 1000
+#: Seeds are below this, so that a scene's own seed fits 63 bits.
+_SEEDS = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,12 @@ class Scene:
             encode(light.clamp(0, 1), self.gamma).permute(1, 2, 0).double().numpy()
         )
         return values if self.blurry.ndim == 3 else values[..., 0]
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless a number can be the seed of an evaluation."""
+    if not 0 <= seed < _SEEDS:
+        raise ValueError(f"seed must be from 0 to {_SEEDS - 1}, not {seed}")
 
 
 def make_scene(

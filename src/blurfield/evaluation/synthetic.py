@@ -20,7 +20,8 @@ from .contenders import contenders
 from .fidelity import psnr, unit_values
 from .kernel_distance import kernel_l1_distance
 from .photographs import photograph_files, read_photograph
-from .scenes import SETTINGS, guesses, make_scene
+from .scenes import SETTINGS, check_seed, guesses, make_scene
+from .summaries import mean
 
 if TYPE_CHECKING:
     import os
@@ -39,8 +40,6 @@ __all__ = ["evaluate_synthetic"]
 
 #: The name of the field that a scene was made with, the last one of each table.
 TRUE_FIELD = "true field"
-#: Seeds are below this, so that a scene's own seed fits 63 bits.
-_SEEDS = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -179,8 +178,7 @@ def evaluate_synthetic(
     for kind in kinds:
         if kind not in SETTINGS:
             raise ValueError(f"unknown kind of scene {kind!r}; known: {', '.join(SETTINGS)}")
-    if not 0 <= seed < _SEEDS:
-        raise ValueError(f"seed must be from 0 to {_SEEDS - 1}, not {seed}")
+    check_seed(seed)
     chosen = choose_device(device)
     rivals = contenders(models, checkpoints, chosen)
     files = photograph_files(images, count)
@@ -258,7 +256,7 @@ def _summary(scenes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         rows = [scene["fields"][name] for scene in scenes]
         similarities = [row["similarity"] for row in rows]
         fields[name] = {
-            **{key: _mean([row[key] for row in rows]) for key in rows[0]},
+            **{key: mean([row[key] for row in rows]) for key in rows[0]},
             "median_similarity": float(np.median(similarities)),
             "worst_similarity": float(np.min(similarities)),
         }
@@ -266,7 +264,7 @@ def _summary(scenes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         figures["gain_fraction"] = _fraction(figures["gain"], fields[TRUE_FIELD]["gain"])
     return {
         "images": len(scenes),
-        "blurry_psnr": _mean([scene["blurry_psnr"] for scene in scenes]),
+        "blurry_psnr": mean([scene["blurry_psnr"] for scene in scenes]),
         "fields": fields,
     }
 
@@ -276,8 +274,3 @@ def _fraction(gain: float | None, possible: float | None) -> float | None:
     if gain is None or possible is None or possible <= 0:
         return None
     return gain / possible
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return float(np.mean(present)) if present else None
