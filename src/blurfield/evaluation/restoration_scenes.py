@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from blurfield.images import decode, encode
+from blurfield.images import DISPLAY_GAMMA, decode, encode
 
 from .scenes import SETTINGS, Setting, make_scene
 
@@ -122,8 +122,6 @@ def _with_lamps(
     After the exposure the photograph is 0.6 times as bright as it was, and lamps are 0.25 to 1
     times as bright as the exposure, so that most are far beyond white, as at night.
     """
-    from blurfield.images import DISPLAY_GAMMA
-
     light = decode(torch.from_numpy(photograph).double() / 255, DISPLAY_GAMMA).numpy()
     light = light * (_DIMMED / exposure)
     rows, columns = np.ogrid[: light.shape[0], : light.shape[1]]
