@@ -21,7 +21,7 @@ from blurfield.restoration.naf import NAFBlock, local_mean
 from blurfield.restoration.restorer_network import RestorerNetwork
 from blurfield.simulation import linear_kernel
 from blurfield.training.consistency import reblur_errors
-from blurfield.training.factories import RestorerFactory, find_object
+from blurfield.training.factories import RestorerFactory, find_loss, find_object
 from blurfield.training.loop import Trainer
 from blurfield.training.pair_samples import PairSamples
 from blurfield.training.pairs import TRUE, PairFolder, make_pairs
@@ -262,7 +262,7 @@ NUMBER = 3
 @pytest.mark.parametrize(
     ("path", "error", "words"),
     [
-        ("nowhere", ValueError, "no import path; write package.module:factory"),
+        ("nowhere", ValueError, "no import path of the form package.module:name"),
         ("no_such_package.module:factory", ValueError, "no module 'no_such_package'"),
         ("blurfield.no_such_module:factory", ValueError, "no module 'blurfield.no_such_module'"),
         ("blurfield.field:nothing", ValueError, "'blurfield.field' has no 'nothing'"),
@@ -323,10 +323,21 @@ def test_term_is_added_and_only_the_network_learns(task: RestorerTask) -> None:
     batch = task.make(generator(3), 0)
     fields = batch.fields()
     terms = task.losses(network, batch, generator())
-    torch.testing.assert_close(terms["loss"], terms["l1"] + 30 * terms["reblur"])
+    torch.testing.assert_close(terms["loss"], terms["own"] + 30 * terms["reblur"])
     terms["reblur"].backward()
     assert network.ending.weight.grad.abs().sum() > 0
     assert not any(f.basis.requires_grad or f.mixing.requires_grad for f in fields)
+
+
+def test_losses_of_others(simulated: SimulatedSamples) -> None:
+    factory = RestorerFactory(config=SMALL)
+    batch = simulated.make(generator(), 0)
+    task = RestorerTask(simulated, factory, loss=find_loss("torch.nn.functional:mse_loss"))
+    terms = task.losses(task.network(), batch, generator())
+    # A new network leaves images as they are.
+    torch.testing.assert_close(terms["own"], (batch.blurry - batch.sharp).square().mean())
+    with pytest.raises(TypeError, match="cannot be called"):
+        find_loss(f"{__name__}:NUMBER")
 
 
 def test_without_weight_no_fields_are_made(simulated: SimulatedSamples) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
+    from torch import Tensor
+
     from blurfield.training.factories import RestorerFactory
     from blurfield.training.loop import Task
     from blurfield.training.restoration_samples import RestorationSamples
@@ -83,6 +85,12 @@ def add_parser(
         default="ours",
         metavar="PATH",
         help="package.module:factory of a torch network (default: ours)",
+    )
+    network.add_argument(
+        "--loss",
+        metavar="PATH",
+        help="package.module:function of restored and sharp images (default: mean absolute "
+        "difference)",
     )
     network.set_defaults(run=finetune)
 
@@ -217,7 +225,7 @@ def restorer(options: argparse.Namespace, console: Console) -> None:
     from blurfield.training.factories import RestorerFactory
 
     config = {} if options.width is None else {"width": options.width}
-    _train_restorer(RestorerFactory(config=config), settings, source, options, console)
+    _train_restorer(RestorerFactory(config=config), {}, settings, source, options, console)
 
 
 def finetune(options: argparse.Namespace, console: Console) -> None:
@@ -225,7 +233,7 @@ def finetune(options: argparse.Namespace, console: Console) -> None:
     settings, source = _prepare(options, pairs=True)
     from blurfield.checkpoints import resolve
     from blurfield.restoration.restorer_network import ARCHITECTURE
-    from blurfield.training.factories import OURS, RestorerFactory
+    from blurfield.training.factories import OURS, RestorerFactory, find_loss
     from blurfield.training.state import load_state
 
     config = None
@@ -235,11 +243,13 @@ def finetune(options: argparse.Namespace, console: Console) -> None:
         weights = resolve(options.start, ARCHITECTURE)
         options.start, config = weights.path, weights.config
     network = RestorerFactory(options.restorer, config)
-    _train_restorer(network, settings, source, options, console)
+    loss = {"loss": find_loss(options.loss)} if options.loss else {}
+    _train_restorer(network, loss, settings, source, options, console)
 
 
 def _train_restorer(
     network: RestorerFactory,
+    loss: dict[str, Callable[[Tensor, Tensor], Tensor]],
     settings: RunSettings,
     source: Source,
     options: argparse.Namespace,
@@ -261,7 +271,7 @@ def _train_restorer(
         )
     else:
         samples = SimulatedSamples(source, max_extent=options.max_extent, seed=options.seed)
-    task = RestorerTask(samples, network, reblur=options.reblur)
+    task = RestorerTask(samples, network, reblur=options.reblur, **loss)
     _train(task, settings, source, options, console)
 
 

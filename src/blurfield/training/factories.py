@@ -1,4 +1,4 @@
-"""Networks that restore, ours and those of other packages, by name."""
+"""Networks that restore, ours and those of other packages, and losses, by name."""
 
 from __future__ import annotations
 
@@ -100,6 +100,27 @@ class RestorerFactory:
         return network.train()
 
 
+def find_loss(path: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Import a loss: a function of restored and sharp images (N, 3, H, W) that returns a scalar.
+
+    Parameters
+    ----------
+    path : str
+        Its import path ``"package.module:function"``.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing under this path.
+    TypeError
+        If what is there cannot be called.
+    """
+    loss: Callable[[Tensor, Tensor], Tensor] = find_object(path)
+    if not callable(loss):
+        raise TypeError(f"{path} cannot be called, being of type {type(loss).__name__}")
+    return loss
+
+
 def find_object(path: str) -> Any:
     """Import an object by its path ``"package.module:name"``.
 
@@ -111,9 +132,7 @@ def find_object(path: str) -> Any:
     """
     module_name, colon, attribute = path.partition(":")
     if not (colon and module_name and attribute):
-        raise ValueError(
-            f"{path!r} is no import path; write package.module:factory, or {OURS!r} for our network"
-        )
+        raise ValueError(f"{path!r} is no import path of the form package.module:name")
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import l1_loss
 
 from .consistency import reblur_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .factories import RestorerFactory
     from .restoration_samples import RestorationBatch, RestorationSamples
 
@@ -25,6 +28,9 @@ class RestorerTask:
         The network.
     reblur : float
         Weight λ of the reblur-consistency term; with 0 it is not computed.
+    loss : callable, optional
+        The network's own loss, a function of restored and sharp images, to which the term is
+        added; by default their mean absolute difference.
 
     Raises
     ------
@@ -36,11 +42,17 @@ class RestorerTask:
     gamma = 1.0
 
     def __init__(
-        self, samples: RestorationSamples, restorer: RestorerFactory, *, reblur: float = 0.0
+        self,
+        samples: RestorationSamples,
+        restorer: RestorerFactory,
+        *,
+        reblur: float = 0.0,
+        loss: Callable[[Tensor, Tensor], Tensor] = l1_loss,
     ) -> None:
         if not reblur >= 0:
             raise ValueError(f"the weight of the reblur term must be at least 0, got {reblur}")
         self._samples, self._restorer, self._weight = samples, restorer, reblur
+        self._loss = loss
         self.architecture, self.config = restorer.architecture, restorer.config
 
     def network(self) -> nn.Module:
@@ -59,18 +71,18 @@ class RestorerTask:
         Returns
         -------
         dict
-            ``l1``, the mean absolute difference to the sharp images; with a weight above 0
-            ``reblur``, see `reblur_errors`; and the PSNR of the batch in dB.
+            ``own``, the network's own loss; with a weight above 0 ``reblur``, see `reblur_errors`;
+            and the PSNR of the batch in dB.
         """
         del generator
         restored = network(batch.blurry).float()
-        error = restored - batch.sharp
-        absolute = error.abs().mean()
-        terms = {"loss": absolute, "l1": absolute}
+        own = self._loss(restored, batch.sharp)
+        terms = {"loss": own, "own": own}
         if self._weight:
             terms["reblur"] = reblur_errors(restored, batch.blurry, batch.fields()).mean()
-            terms["loss"] = absolute + self._weight * terms["reblur"]
-        return {**terms, "psnr": -10 * error.detach().square().mean().log10()}
+            terms["loss"] = own + self._weight * terms["reblur"]
+        error = (restored - batch.sharp).detach()
+        return {**terms, "psnr": -10 * error.square().mean().log10()}
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
