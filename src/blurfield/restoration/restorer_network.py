@@ -64,6 +64,7 @@ class RestorerNetwork(nn.Module):
             "decoder": list(decoder),
             "window": window,
         }
+        self.width, self.window = width, window
         #: Sides of images must be multiples of this.
         self.multiple = 2 ** len(encoder)
         self.intro = nn.Conv2d(3, width, 3, padding=1)
