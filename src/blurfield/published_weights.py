@@ -237,6 +237,12 @@ def _drunet() -> type[nn.Module]:
     return DRUNet
 
 
+def _unrolled() -> type[nn.Module]:
+    from .restoration.unrolled_network import UnrolledNetwork
+
+    return UnrolledNetwork
+
+
 #: All networks whose published weights are recognised.
 LAYOUTS: tuple[Layout, ...] = (
     Layout("the two-headed network", "two-heads", {}, 2.2, _two_heads),
@@ -267,6 +273,13 @@ LAYOUTS: tuple[Layout, ...] = (
         {"channels": 1, "widths": [64, 128, 256, 512], "blocks": 4},
         1.0,
         _drunet,
+    ),
+    Layout(
+        "the unrolled restoration network NIMBUSR of J-MKPD",
+        "unrolled",
+        {"widths": [64, 128, 256, 512]},
+        2.2,
+        _unrolled,
     ),
 )
 

@@ -78,6 +78,19 @@ _RICHARDSON_LUCY = {
 #: All methods by name.
 METHODS: dict[str, Method] = {
     "richardson-lucy": Method("Richardson-Lucy", _RICHARDSON_LUCY),
+    "steepest-descent": Method(
+        "Hybrid steepest descent",
+        dict.fromkeys(("linear", "published", "paper"), "steepest_descent:steepest_descent"),
+        "denoiser",
+    ),
+    "unrolled": Method(
+        "Unrolled network (J-MKPD)",
+        dict.fromkeys(("saturation", "plain"), "unrolled:unrolled"),
+        "unrolled",
+    ),
+    "end-to-end": Method(
+        "End-to-end network (no field)", {"ours": "restorer:restore_end_to_end"}, "restorer"
+    ),
 }
 #: What "auto" takes.
 _AUTOMATIC = "richardson-lucy"
