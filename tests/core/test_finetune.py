@@ -12,12 +12,13 @@ from conformance import close, img
 from PIL import Image
 from torch import nn
 
-from blurfield import KernelField
-from blurfield.checkpoints import read_checkpoint
+from blurfield import KernelField, deblur
+from blurfield.checkpoints import read_checkpoint, write_checkpoint
 from blurfield.cli import main
 from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator
 from blurfield.restoration.naf import NAFBlock, local_mean
+from blurfield.restoration.restorer import restore_end_to_end
 from blurfield.restoration.restorer_network import RestorerNetwork
 from blurfield.simulation import linear_kernel
 from blurfield.training.consistency import reblur_errors
@@ -405,3 +406,58 @@ def test_command_line(
         error = capsys.readouterr().err
         assert words in error
         assert error.count("\n") == 1
+
+
+# ---------------------------------------------------------------- restoration
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RestorerNetwork:
+    """A network with random weights, installed as the user's own."""
+    monkeypatch.setenv("BLURFIELD_DATA", str(tmp_path))
+    torch.manual_seed(0)
+    network = RestorerNetwork(**SMALL)
+    nn.init.normal_(network.ending.weight, std=0.03)
+    path = tmp_path / "weights" / "random.safetensors"
+    path.parent.mkdir()
+    write_checkpoint(
+        path,
+        network.state_dict(),
+        architecture="restorer",
+        config=network.config,
+        gamma=1.0,
+        origin="test",
+    )
+    return network.requires_grad_(False)
+
+
+def test_deblur_with_the_network(installed: RestorerNetwork) -> None:
+    image = torch.rand(20, 24, 3, generator=generator()).numpy()
+    field = KernelField.uniform(linear_kernel(3, 0, 5), (20, 24))
+    sharp, info = deblur(image, field, method="end-to-end", gamma=2.2, return_info=True)
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None]
+    expected = installed(planes)[0].permute(1, 2, 0).clamp(min=0).numpy()
+    np.testing.assert_allclose(sharp, expected, atol=1e-2)
+    assert info["weights"]["name"] == "random"
+
+
+def test_network_restores_grey_images_of_any_size(installed: RestorerNetwork) -> None:
+    image = (0.3 + 0.4 * torch.rand(21, 19, generator=generator())).numpy()
+    field = KernelField.uniform(linear_kernel(3, 0, 5), (21, 19))
+    sharp = deblur(image, field, method="end-to-end", gamma=2.2)
+    coloured = deblur(np.stack([image] * 3, -1), field, method="end-to-end", gamma=2.2)
+    assert sharp.shape == image.shape
+    np.testing.assert_allclose(sharp, (coloured ** (1 / 2.2)).mean(-1) ** 2.2, atol=1e-2)
+
+
+def test_tiles_do_not_show(installed: RestorerNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    blurry = torch.rand(3, 60, 200, generator=generator())
+    field = KernelField.uniform(linear_kernel(3, 0, 5), (60, 200))
+    whole, _ = restore_end_to_end(blurry, field, gamma=2.2)
+    calls: list[int] = []
+    monkeypatch.setattr("blurfield.restoration.restorer._MOST_FEATURES", 4 * 60 * 100)
+    tiled, _ = restore_end_to_end(
+        blurry, field, gamma=2.2, progress=lambda _, total, __: calls.append(total)
+    )
+    assert calls[0] > 1
+    assert (tiled - whole).abs().max() < 1e-3
