@@ -161,14 +161,14 @@ def _peak_rise(name: str, size: tuple[int, int, int], threads: int, queue: objec
     image, field = scene(size, few=False)
     packed(scene((1, 128, 128), few=False)[1])[0](torch.rand(1, 128, 128))  # load the libraries
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident
-    before = _resident_peak()
+    before = resident_peak()
     forward, adjoint = CONTENDERS[name](field)
     result = adjoint(forward(image))
-    after = _resident_peak()
+    after = resident_peak()
     queue.put(((after - before) / 1024, float(result.mean())))  # type: ignore[attr-defined]
 
 
-def _resident_peak() -> int:
+def resident_peak() -> int:
     """Peak resident size of this process in KiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])

@@ -111,12 +111,12 @@ def _peak_rise(
     warm_up = torch.nn.Conv2d(3, 8, 3)
     warm_up(torch.rand(1, 3, 64, 64))  # load the libraries
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident
-    before = _resident_peak()
+    before = resident_peak()
     run(name, image, checkpoints)
-    queue.put((_resident_peak() - before) / 1024)
+    queue.put((resident_peak() - before) / 1024)
 
 
-def _resident_peak() -> int:
+def resident_peak() -> int:
     """Peak resident size of this process in KiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
