@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from blurfield.images import decode
+from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator
 
 from .images import GAMMA
@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 
     from blurfield.field import KernelField
 
-#: From this value on, in linear light, a pixel is taken to be clipped: half a step of 8 bits.
-_CLIPPED = (1 - 0.5 / 255) ** GAMMA
+#: From this value on a pixel is taken to be clipped, and below this light it is black: half a step
+#: of 8 bits from white and black.
+_CLIPPED, _BLACK = 1 - 0.5 / 255, (0.5 / 255) ** GAMMA
 
 
 def reblur_errors(restored: Tensor, blurry: Tensor, fields: Sequence[KernelField]) -> Tensor:
     """Mean squared difference of restored images, blurred with their fields, and the blurry ones.
 
-    It is ‖A_κ(v) F(v) − v‖² / n of the reblur-consistency term (Carbajal et al. 2021, Sec. 6), in
-    linear light, in which blur is linear, and over the pixels whose kernels see nothing from beyond
-    the image's edges. A clipped pixel only says that there was at least so much light.
+    It is ‖A_κ(v) F(v) − v‖² / n of the reblur-consistency term (Carbajal et al. 2021, Sec. 6) over
+    the pixels whose kernels see nothing from beyond the image's edges. The blur A adds up light;
+    what it gives is encoded and compared as the images are stored, where noise is even and PSNR is
+    measured. (Gradients stay below 1: a sum of light is never darker than its parts.) A clipped
+    pixel only says that there was at least so much light.
 
     Parameters
     ----------
@@ -52,8 +55,10 @@ def reblur_errors(restored: Tensor, blurry: Tensor, fields: Sequence[KernelField
             f"there are {len(restored)} restored images, {len(blurry)} blurry ones and "
             f"{len(fields)} fields; each needs one of the others"
         )
-    light, target = decode(restored.float(), GAMMA), decode(blurry.float(), GAMMA)
-    return torch.stack([_error(*triple) for triple in zip(light, target, fields, strict=True)])
+    light = decode(restored.float(), GAMMA)
+    return torch.stack(
+        [_error(*triple) for triple in zip(light, blurry.float(), fields, strict=True)]
+    )
 
 
 def _error(light: Tensor, target: Tensor, field: KernelField) -> Tensor:
@@ -68,6 +73,7 @@ def _error(light: Tensor, target: Tensor, field: KernelField) -> Tensor:
         )
     inner = field.crop((margin, margin), (height - 2 * margin, width - 2 * margin))
     seen = BlurOperator(inner, boundary="valid").forward(light)
+    seen = encode(seen.clamp_min(_BLACK), GAMMA)
     target = target[..., margin : height - margin, margin : width - margin]
     difference = seen - target
     difference = torch.where(target >= _CLIPPED, difference.clamp(max=0), difference)
