@@ -93,10 +93,10 @@ class RestorerFactory:
                 f"{self.name} returned no torch.nn.Module, but an object of type "
                 f"{type(network).__name__}"
             )
-        _try(self.name, network, side)
         # Some come with frozen parts: those stay as they are.
         if not any(p.requires_grad for p in network.parameters()):
             raise ValueError(f"{self.name} has no parameters that can be trained")
+        _try(self.name, network, side)
         return network.train()
 
 
@@ -150,7 +150,7 @@ def find_object(path: str) -> Any:
 
 @torch.no_grad()
 def _try(name: str, network: nn.Module, side: int) -> None:
-    images = torch.zeros(1, 3, side, side)
+    images = torch.zeros(1, 3, side, side, device=next(network.parameters()).device)
     network.eval()
     try:
         found = network(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -91,7 +92,7 @@ class SimulatedSamples:
         capture: Capture | None = None,
     ) -> None:
         # The smallest odd side that holds them.
-        size = 2 * round(max(max_extent, 3) / 2 - 0.01) + 1
+        size = 2 * math.ceil((max(max_extent, 3) - 1) / 2) + 1
         if source.side < 2 * size - 1:
             raise ValueError(
                 f"samples of {source.side} pixels are too small for blurs of {max_extent:g}: they "
