@@ -6,7 +6,7 @@
 Contenders are all methods of `blurfield.deblur` that are installed, with their defaults, as
 `blurfield evaluate restoration` names them. The image has texture of all sizes, blurred by
 `blurfield.simulate` (kernels of 33 pixels, 1 % noise, 8 bits), and is deblurred with the true
-field. What takes time is told apart by where the program is:
+field. What takes CPU time is told apart by where the program is:
 
 * ``operator``: in `blurfield.BlurOperator`, its construction included;
 * ``network``: in a network of PyTorch, that is in the denoiser, or the learned part of the unrolled
@@ -14,9 +14,9 @@ field. What takes time is told apart by where the program is:
 * ``other``: everywhere else.
 
 Times are those of the fastest round of each contender; rounds take turns, so a change of the
-machine's speed meets all of them. ``cpu`` is the process's CPU time, less disturbed by other load.
-Memory is the rise of the peak resident size in a fresh process, above libraries, image and field,
-with weights (Linux only).
+machine's speed meets all of them. CPU time, that of all threads together, is less disturbed by
+other load. Each run has a fresh process, which has deblurred a small image before. Memory is the
+rise of its peak resident size above libraries, image and field, with weights (Linux only).
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ PLACES = (
 
 
 class Clock:
-    """Seconds spent in each part; time in a part within another counts for the inner one."""
+    """CPU seconds spent in each part; time in a part within another counts for the inner one."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self._within = ["other"]
-        self._since = time.perf_counter()
+        self._since = time.process_time()
 
     def enter(self, part: str) -> None:
         """From now on, time counts for `part`."""
@@ -78,7 +78,7 @@ class Clock:
         self._within.pop()
 
     def _count(self) -> None:
-        now = time.perf_counter()
+        now = time.process_time()
         self.seconds[self._within[-1]] += now - self._since
         self._since = now
 
@@ -116,52 +116,46 @@ def blurry_scene(height: int, width: int, kind: str) -> Scene:
 
 
 def run(restorer: Restorer, scene: Scene) -> dict[str, Any]:
-    """Deblur; returns seconds by part, CPU seconds and iterations."""
-    cpu = time.process_time()
+    """Deblur; returns seconds, CPU seconds by part and iterations."""
+    start = time.perf_counter()
     with clocked() as clock:
         _, info = deblur(
             *scene, restorer.method, device="cpu", return_info=True, **restorer.options
         )
     return {
-        "seconds": sum(clock.seconds.values()),
+        "seconds": time.perf_counter() - start,
+        "cpu": sum(clock.seconds.values()),
         **clock.seconds,
-        "cpu": time.process_time() - cpu,
         "iterations": info.get("iterations"),
     }
 
 
-def interleaved(
-    contenders: list[Restorer], scene: Scene, warm_up: Scene, rounds: int
-) -> dict[str, dict[str, Any]]:
-    """The fastest round of each contender."""
-    best: dict[str, dict[str, Any]] = {}
-    for number in range(rounds + 1):
-        for restorer in contenders:
-            # The first round warms caches up, for which a small image is enough.
-            taken = run(restorer, scene if number else warm_up)
-            before = best.get(restorer.name)
-            if number and (before is None or taken["seconds"] < before["seconds"]):
-                best[restorer.name] = taken
-    return best
-
-
-def _peak_rise(restorer: Restorer, scene: Scene, threads: int) -> float:
+def _measure(restorer: Restorer, scene: Scene, warm_up: Scene, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    torch.fft.fft2(torch.nn.Conv2d(3, 8, 3)(torch.rand(1, 3, 64, 64)))  # load the libraries
+    run(restorer, warm_up)
     # The scene comes in memory that is shared, which is not resident before it is read.
     for values in (scene[1].basis, scene[1].mixing):
         values.sum()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident
     before = resident_peak()
-    run(restorer, scene)
-    return (resident_peak() - before) / 1024
+    taken = run(restorer, scene)
+    return {**taken, "peak MiB": (resident_peak() - before) / 1024}
 
 
-def peak_rise(restorer: Restorer, scene: Scene, threads: int) -> float:
-    """MiB by which a contender raises the peak of a fresh process."""
+def interleaved(
+    contenders: list[Restorer], scene: Scene, warm_up: Scene, rounds: int, threads: int
+) -> dict[str, dict[str, Any]]:
+    """The fastest round of each contender; each one in a fresh process."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_peak_rise, restorer, scene, threads).result()
+    best: dict[str, dict[str, Any]] = {}
+    for _ in range(rounds):
+        for restorer in contenders:
+            with ProcessPoolExecutor(1, context) as pool:
+                taken = pool.submit(_measure, restorer, scene, warm_up, threads).result()
+            known = best.setdefault(restorer.name, taken)
+            if taken["seconds"] < known["seconds"]:
+                best[restorer.name] = taken
+    return best
 
 
 def show(results: dict[str, Any]) -> None:
@@ -171,7 +165,7 @@ def show(results: dict[str, Any]) -> None:
         f"{width}×{height}×3 pixels, {results['kind']}, {results['kernels']} kernels, "
         f"{results['threads']} threads"
     )
-    headings = ("seconds", *PARTS, "cpu", "iterations", "peak MiB")
+    headings = ("seconds", "cpu", *PARTS, "iterations", "peak MiB")
     print(f"{'':28}" + "".join(f"{heading:>11}" for heading in headings))
     for name, row in results["contenders"].items():
         numbers = "".join(f"{row[key]:11.2f}" for key in headings[:5])
@@ -192,9 +186,7 @@ def main() -> None:
     contenders = [other for other in restorers(arguments.methods) if not other.is_rival]
     scene = blurry_scene(*arguments.size, arguments.kind)
     warm_up = blurry_scene(96, 96, arguments.kind)
-    rows = interleaved(contenders, scene, warm_up, arguments.rounds)
-    for restorer in contenders:
-        rows[restorer.name]["peak MiB"] = peak_rise(restorer, scene, arguments.threads)
+    rows = interleaved(contenders, scene, warm_up, arguments.rounds, arguments.threads)
     results = {
         "image": arguments.size,
         "kind": arguments.kind,
