@@ -108,6 +108,11 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     return chosen
 
 
+def usable_share(device: torch.device) -> float:
+    """Part of `available_memory` to use: all programs share main memory, few share a GPU's."""
+    return 0.9 if device.type == "cuda" else 0.6
+
+
 def available_memory(device: torch.device) -> int:
     """Bytes that a computation on `device` may count on now."""
     import torch

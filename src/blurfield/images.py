@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -112,6 +112,19 @@ def resolve_gamma(gamma: float | str, dtype: np.dtype[Any]) -> float:
     return float(gamma)
 
 
+class Levels(NamedTuple):
+    """Values of an array that stand for black and, counted from there, for white."""
+
+    black: float
+    white: float
+
+    @classmethod
+    def of(cls, dtype: np.dtype[Any], low: float, high: float) -> Levels:
+        """Those of an array of a number type whose least and greatest value are given."""
+        black = min(0.0, low)
+        return cls(black, white_level(dtype, high - black))
+
+
 @dataclass(frozen=True)
 class _Source:
     """What is needed to give results back in the form of the caller's array."""
@@ -121,8 +134,7 @@ class _Source:
     device: torch.device
     channel_axis: int | None  # None: a grey image without a channel axis
     alpha: torch.Tensor | None  # (H, W), the caller's values in a float type that holds them
-    white: float
-    offset: float
+    levels: Levels
 
 
 @dataclass(frozen=True)
@@ -151,7 +163,7 @@ class LinearImage:
     @property
     def white(self) -> float:
         """Value that stands for white in the array, counted from its black."""
-        return self._source.white
+        return self._source.levels.white
 
     @classmethod
     def from_array(
@@ -161,6 +173,7 @@ class LinearImage:
         gamma: float | str = "auto",
         channel_axis: int | None = None,
         device: str | torch.device = "cpu",
+        levels: Levels | None = None,
     ) -> LinearImage:
         """Read an image.
 
@@ -180,6 +193,8 @@ class LinearImage:
             Axis of a 3-D array that holds the channels, whatever their number.
         device : str or torch.device, default "cpu"
             Where `planes` shall lie; see `blurfield.compute.choose_device`.
+        levels : Levels, optional
+            Those of the whole image if this is a part of one, which is known to be finite.
 
         Raises
         ------
@@ -192,24 +207,27 @@ class LinearImage:
         is_torch = isinstance(image, torch.Tensor)
         array: NDArray[Any] | torch.Tensor = image.detach() if is_torch else np.asarray(image)
         dtype = numpy_dtype(array.dtype)
-        axis, has_alpha = _find_channels(tuple(array.shape), channel_axis)
+        axis, has_alpha = find_channels(tuple(array.shape), channel_axis)
         exponent = resolve_gamma(gamma, dtype)
 
         planes = copy_as_float(array, dtype)
-        _require_finite(planes)
+        if levels is None:
+            require_finite(planes)
         planes = planes[None] if axis is None else planes.movedim(axis, 0)
         alpha = planes[3].clone() if has_alpha else None
         if has_alpha:
             planes = planes[:3]
         planes = planes.contiguous()
-        offset = min(0.0, float(planes.min()))
-        if offset < 0 and exponent != 1:
+        if levels is None:
+            levels = Levels.of(dtype, float(planes.min()), float(planes.max()))
+        if levels.black < 0 and exponent != 1:
             raise ValueError(
-                f"the image has negative values (down to {offset:g}), which cannot be encoded "
-                f"with gamma {exponent:g}; use gamma=1"
+                f"the image has negative values (down to {levels.black:g}), which cannot be "
+                f"encoded with gamma {exponent:g}; use gamma=1"
             )
-        white = white_level(dtype, float(planes.max()) - offset)
-        planes = planes.sub_(offset).div_(white).to(choose_device(device), torch.float32)
+        planes = (
+            planes.sub_(levels.black).div_(levels.white).to(choose_device(device), torch.float32)
+        )
         return cls(
             planes=decode(planes, exponent),
             gamma=exponent,
@@ -219,8 +237,7 @@ class LinearImage:
                 device=image.device if is_torch else torch.device("cpu"),
                 channel_axis=axis,
                 alpha=alpha,
-                white=white,
-                offset=offset,
+                levels=levels,
             ),
         )
 
@@ -258,10 +275,10 @@ class LinearImage:
         # A wider or narrower integer type has its own white; all else keeps the caller's values.
         rescale = 1.0
         if target != source.dtype and target.kind in "bui":
-            rescale = full_range(target) / source.white
+            rescale = full_range(target) / source.levels.white
         values = encode(planes.detach(), self.gamma)
         values = to_working(values, target)
-        values = values * (source.white * rescale) + source.offset * rescale
+        values = values * (source.levels.white * rescale) + source.levels.black * rescale
         if source.alpha is not None:
             if source.alpha.shape != values.shape[1:]:
                 raise ValueError(
@@ -279,8 +296,14 @@ class LinearImage:
         return values.to(final).to(source.device)
 
 
-def _find_channels(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int | None, bool]:
-    """Return the axis of the channels, if there is one, and whether the fourth is alpha."""
+def find_channels(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int | None, bool]:
+    """Return the axis of the channels, if there is one, and whether the fourth is alpha.
+
+    Raises
+    ------
+    ValueError
+        If an array of this shape is not one image.
+    """
     if 0 in shape:
         raise ValueError(f"the image is empty: its shape is {shape}")
     if channel_axis is not None:
@@ -305,13 +328,15 @@ def _find_channels(shape: tuple[int, ...], channel_axis: int | None) -> tuple[in
     )
 
 
-def _require_finite(values: torch.Tensor) -> None:
+def require_finite(values: torch.Tensor, first: Sequence[int] = ()) -> None:
+    """Raise ValueError if a value is NaN or infinite; `first` is the index of the first value."""
     finite = torch.isfinite(values)
     if bool(finite.all()):
         return
     bad = torch.nonzero(~finite)
     where = tuple(int(i) for i in bad[0])
+    index = tuple(i + j for i, j in zip(where, first, strict=True)) if first else where
     raise ValueError(
         f"the image has {len(bad)} values that are NaN or infinite, "
-        f"the first ({float(values[where])}) at index {where}; replace them first"
+        f"the first ({float(values[where])}) at index {index}; replace them first"
     )

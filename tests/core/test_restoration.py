@@ -269,7 +269,7 @@ class TestErrors:
             ({"strength": float("nan")}, ValueError, "strength.*is nan"),
             ({"strength": 1.5, "variant": "basic"}, ValueError, "strength.*is 1.5"),
             ({"tolerance": -1e-3}, ValueError, "tolerance"),
-            ({"sharpness": 2}, TypeError, "'sharpness'.*iterations, tolerance, variant"),
+            ({"sharpness": 2}, TypeError, "'sharpness'.*iterations.*tolerance, variant"),
             ({"dilate": True}, TypeError, "'dilate'.*'adjoint'"),
             ({"threshold": 0.5, "variant": "basic"}, ValueError, "threshold.*'basic'"),
             ({"early_stop": True, "variant": "masked"}, ValueError, "early_stop.*'masked'"),

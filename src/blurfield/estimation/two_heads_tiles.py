@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from blurfield.compute import available_memory
+from blurfield.compute import available_memory, usable_share
 from blurfield.precision import memory_format
 
 from .two_heads_network import SteppedConv2d, pool, total
@@ -33,8 +33,6 @@ _HALO = 16
 #: Numbers held at once for each pixel of a tile and, at strides 4 to 32, of the whole image.
 _TILE_NUMBERS = 340
 _COARSE_NUMBERS = 110
-#: Shares of a GPU's free memory, and of the main memory, that are used.
-_SHARE_OF_GPU, _SHARE = 0.9, 0.6
 
 #: Pixels along a side for one cell of the features of each part, by the stage that computes it.
 _ENCODER = {"inc_rgb": 1, "down1": 1, "down2": 2}
@@ -88,7 +86,7 @@ def run_within_memory(
     """
     height, width = (int(n) for n in image.shape[2:])
     free = available_memory(image.device)
-    limit = (_SHARE_OF_GPU if image.is_cuda else _SHARE) * free
+    limit = usable_share(image.device) * free
     whole = max(height, width)
     sides = [side] if side else [whole, *(size for size in _SIDES if size < whole)]
     for size in sides:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from .pilot import Part
+
 __all__ = ["PoissonLikelihood"]
 
 #: Up to this brightness R(s) = s and R′(s) = 1 within 1e-6.
@@ -49,11 +51,14 @@ class PoissonLikelihood:
         """The shifted image v + β, (C, H, W)."""
         return self._target
 
-    def divergence(self, seen: Tensor) -> float:
-        """D(v + β, R(s) + β) for a shifted blurred estimate `seen` = s + β, in units of white."""
+    def divergence(self, seen: Tensor, part: Part = (slice(None), slice(None))) -> float:
+        """D(v + β, R(s) + β) for a shifted blurred estimate `seen` = s + β, in units of white.
+
+        Of all pixels, or those of a part of the image.
+        """
         return sum(
-            total(torch.div(v, model).log_().mul_(v).sub_(v).add_(model))
-            for v, model in zip(self._target, map(self._saturated, seen), strict=True)
+            total(torch.div(v[part], model).log_().mul_(v[part]).sub_(v[part]).add_(model))
+            for v, model in zip(self._target, (self._saturated(s[part]) for s in seen), strict=True)
         )
 
     def excess(self, seen: Tensor) -> Tensor:

@@ -12,15 +12,21 @@ from blurfield.compute import Reporter
 from blurfield.operator import BlurOperator
 
 from .likelihood import PoissonLikelihood
-from .noise import NoiseModel, estimate_noise
+from .noise import NoiseModel, mean_noise, resolve_noise
+from .pilot import pilot_part
 from .total_variation import TotalVariation
 from .trust import JUDGED_GAIN, local_doubt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from blurfield.compute import ProgressCallback
     from blurfield.field import KernelField
+
+    from .noise import NoiseOption
+    from .pilot import Part
 
 __all__ = ["richardson_lucy"]
 
@@ -58,6 +64,9 @@ def richardson_lucy(
     smoothing: float = 1.0,
     iterations: int = 40,
     tolerance: float = 1e-3,
+    noise: NoiseOption = "auto",
+    pilot: Part | None = None,
+    restarts: Sequence[int] | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Deblur by accelerated Richardson-Lucy iterations with total variation.
@@ -67,12 +76,14 @@ def richardson_lucy(
     x / Aᵀ1. That is the EM-TV algorithm (Sawatzky et al. 2008), which minimises the same energy as
     the regularisation of Dey et al. (2006) but stays positive and converges for any weight.
     Nesterov extrapolation with restarts when the energy grows (O'Donoghue & Candès 2015) saves
-    most of the iterations.
+    most of the iterations. Whether it grows, and when to stop, is decided on a part of the image
+    with much texture.
 
     The unknown image is larger than the blurry one by half a kernel on each side, so nothing has
     to be assumed about what lies outside the frame. Clipped pixels are handled by a model of the
-    sensor, see `PoissonLikelihood`. Noise is estimated from the image. Total variation is measured
-    in encoded light (its weight is the slope of the encoding), where contrast is as people see it.
+    sensor, see `PoissonLikelihood`. Total variation is measured in encoded light (its weight is
+    the slope of the encoding), where contrast is as people see it; its amount follows from the
+    noise.
 
     Where residuals far greater than noise remain, the field cannot be right, and what was made of
     it is full of waves: there the blurry image is given back.
@@ -92,6 +103,13 @@ def richardson_lucy(
         At most so many.
     tolerance : float
         Stop once the relative change per iteration is below this.
+    noise : "auto", "per-channel", pair of float or sequence of pairs
+        See `blurfield.restoration.noise.resolve_noise`; the average over the channels is used.
+    pilot : (slice, slice), optional
+        Rows and columns of the part that decides, by default the one that `pilot_part` finds.
+    restarts : sequence of int, optional
+        Iterations, counted from 1, that are undone and after which extrapolation begins anew, in
+        place of those that the energy would tell.
     progress : callable, optional
         See `blurfield.compute.Reporter`.
 
@@ -102,7 +120,9 @@ def richardson_lucy(
     info : dict
         ``iterations`` run, ``converged``, ``noise`` (standard deviation at mid brightness, linear
         light), ``tv_weight``, ``unexplained`` (part of the image given back as it was, because
-        the field cannot explain it) and the ``energy`` reached.
+        the field cannot explain it), the ``energy`` of the part that decides (not if `restarts`
+        are given), and ``repeat``: options with which other parts of the same image are treated
+        alike.
 
     Raises
     ------
@@ -111,8 +131,8 @@ def richardson_lucy(
     """
     _check_options(smoothing, iterations, tolerance)
     reporter = Reporter(progress, iterations, "Richardson-Lucy")
-    noise = estimate_noise(blurry)
-    shift, gain, weight = _settings(noise, smoothing * math.sqrt(len(blurry) / 3))
+    noise_model = mean_noise(resolve_noise(noise, blurry))
+    shift, gain, weight = _settings(noise_model, smoothing * math.sqrt(len(blurry) / 3))
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
     radius = field.kernel_size // 2
@@ -130,6 +150,8 @@ def richardson_lucy(
         minimum=shift,
         iterations=iterations,
         tolerance=tolerance,
+        pilot=pilot or pilot_part(field.shape, lambda part: blurry[:, *part]),
+        restarts=restarts,
         reporter=reporter,
     )
     height, width = field.shape
@@ -137,10 +159,15 @@ def richardson_lucy(
     misfit = likelihood.misfit(seen, max(gain, JUDGED_GAIN))
     doubt = local_doubt(misfit, 2 * field.kernel_size)
     info = {
-        "noise": noise.std(_MID_LEVEL),
+        "noise": noise_model.std(_MID_LEVEL),
         "tv_weight": weight,
         "unexplained": float(doubt.mean()),
         **facts,
+        "repeat": {
+            "iterations": facts["iterations"],
+            "tolerance": 0.0,
+            "restarts": facts.pop("restarts"),
+        },
     }
     return sharp.lerp_(blurry, doubt), info
 
@@ -176,15 +203,20 @@ def _minimise(
     minimum: float,
     iterations: int,
     tolerance: float,
+    pilot: Part,
+    restarts: Sequence[int] | None,
     reporter: Reporter,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Minimise divergence + total variation from `x`; return the minimiser and it blurred."""
+    margin = operator.field.kernel_size - 1
+    rows, cols = (slice(s.start, s.stop + margin) for s in pilot)  # the pilot in what is unknown
     seen_much = operator.column_sums().clamp(min=_MIN_SEEN)
     seen = operator.forward(x)
     # Rows of A sum to 1, so extrapolating an image extrapolates its blurred version: each
     # iteration costs one forward and one adjoint.
     point, point_seen = x.clone(), seen.clone()
     energy, momentum, converged, done = math.inf, 1.0, False, 0
+    undone: list[int] = []
     while done < iterations and not converged:
         done += 1
         metric = point / seen_much
@@ -195,14 +227,20 @@ def _minimise(
             step.clamp_(min=minimum)
         del metric
         step_seen = operator.forward(step)
-        step_energy = likelihood.divergence(step_seen) + (variation(step) if variation else 0.0)
+        if restarts is None:
+            step_energy = likelihood.divergence(step_seen, pilot)
+            step_energy += variation(step, (rows, cols)) if variation else 0.0
+            too_fast = step_energy > energy and momentum > 1
+        else:
+            step_energy, too_fast = energy, done in restarts
         reporter.advance()
-        if step_energy > energy and momentum > 1:  # too fast: go on slowly from the last image
+        if too_fast:  # go on slowly from the last image
+            undone.append(done)
             momentum = 1.0
             point.copy_(x)
             point_seen.copy_(seen)
             continue
-        change = float((step - x).norm() / step.norm())
+        change = float((step - x)[:, rows, cols].norm() / step[:, rows, cols].norm())
         faster = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         ahead = (momentum - 1) / faster
         _extrapolate(x, step, ahead, minimum / 2, out=point)
@@ -210,7 +248,8 @@ def _minimise(
         x, seen, energy, momentum = step, step_seen, step_energy, faster
         converged = change < tolerance
     reporter.advance(iterations - done)
-    return x, seen, {"iterations": done, "converged": converged, "energy": energy}
+    facts = {"iterations": done, "converged": converged, "restarts": undone}
+    return x, seen, facts if restarts is not None else {**facts, "energy": energy}
 
 
 def _extrapolate(old: Tensor, new: Tensor, ahead: float, minimum: float, out: Tensor) -> None:

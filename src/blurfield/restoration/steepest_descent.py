@@ -64,6 +64,7 @@ def steepest_descent(
     smoothing: float = 1.0,
     iterations: int | None = None,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
+    noisy: Tensor | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Deblur by hybrid steepest descent with a denoiser as the image prior.
@@ -98,6 +99,8 @@ def steepest_descent(
     checkpoint : Checkpoint, str or path-like, optional
         Weights of the denoiser, the name of installed ones, or a file; by default those imported
         last, or else ours.
+    noisy : Tensor, shape (C, h, w), optional
+        Planes in which the noise is estimated, by default the blurry image.
     progress : callable, optional
         See `blurfield.compute.Reporter`.
 
@@ -128,7 +131,8 @@ def steepest_descent(
         raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
     reporter = Reporter(progress, iterations, "Steepest descent")
     denoise: Denoise = Denoiser.load(checkpoint, device=blurry.device, poll=reporter.poll)
-    levels = _levels(variant, iterations, math.sqrt(smoothing), encode(blurry, gamma))
+    noisy = blurry if noisy is None else noisy
+    levels = _levels(variant, iterations, math.sqrt(smoothing), encode(noisy, gamma))
     exponent = 1.0 if ours else gamma
     if ours:
         denoise = partial(_denoise_encoded, denoise, gamma)
@@ -156,7 +160,7 @@ def steepest_descent(
         inside.clamp_min(0),
         blurry,
         operator.forward(extended),
-        estimate_noise(blurry),
+        estimate_noise(noisy),
         field.kernel_size,
     )
     return sharp, facts

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from .pilot import Part
+
 __all__ = ["TotalVariation", "total"]
 
 
@@ -52,14 +54,15 @@ class TotalVariation:
         self._down = weights.new_zeros(shape)
         self._across = weights.new_zeros(shape)
 
-    def __call__(self, x: Tensor) -> float:
-        """Return TV(x) of an image (C, H, W)."""
-        squares = torch.zeros_like(self._weights)
-        for plane in x:
+    def __call__(self, x: Tensor, part: Part = (slice(None), slice(None))) -> float:
+        """Return TV(x) of an image (C, H, W), or of a part of it."""
+        weights = self._weights[:, *part]
+        squares = torch.zeros_like(weights)
+        for plane in x[:, *part]:
             squares[0, :-1].add_((plane[1:] - plane[:-1]).square_())
             squares[0, :, :-1].add_((plane[:, 1:] - plane[:, :-1]).square_())
             self._poll()
-        return total(squares.sqrt_().mul_(self._weights))
+        return total(squares.sqrt_().mul_(weights))
 
     def proximal(self, z: Tensor, metric: Tensor, minimum: float, steps: int) -> Tensor:
         """Approximate argmin_{x ≥ minimum} TV(x) + ½ Σ (x − z)² / metric.

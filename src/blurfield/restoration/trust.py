@@ -44,17 +44,15 @@ def local_doubt(misfit: Tensor, window: int) -> Tensor:
     Tensor, shape (1, H, W)
         0 where the field is trusted to 1 where it is certainly wrong.
     """
-    side = min(window, *misfit.shape[-2:])
-    local = functional.avg_pool2d(
-        misfit.clamp(max=_MAX_MISFIT)[None],
-        side,
-        stride=max(1, side // 4),
-        padding=side // 2,
-        count_include_pad=False,
-    )
+    # Around every pixel in the same way, so that it does not matter where an image begins.
+    half = (min(window, *misfit.shape[-2:]) - 1) // 2
+    local = misfit.clamp(max=_MAX_MISFIT)
+    for size, padding in (((2 * half + 1, 1), (half, 0)), ((1, 2 * half + 1), (0, half))):
+        local = functional.avg_pool2d(
+            local, size, stride=1, padding=padding, count_include_pad=False
+        )
     excess = local.div_(_TRUSTED_MISFIT).log_() / math.log(_WRONG_MISFIT / _TRUSTED_MISFIT)
-    doubt = excess.clamp_(0, 1)
-    return functional.interpolate(doubt, size=misfit.shape[-2:], mode="bilinear")[0]
+    return excess.clamp_(0, 1)
 
 
 def squared_misfit(blurry: Tensor, seen: Tensor, noise: NoiseModel) -> Tensor:

@@ -50,6 +50,7 @@ def unrolled(
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     light: str | None = None,
     sigma: float | str = _TRAINED_SIGMA,
+    noisy: Tensor | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Deblur with the unrolled network of J-MKPD, see `UnrolledNetwork`.
@@ -86,6 +87,8 @@ def unrolled(
     sigma : float or "auto"
         Noise level that the network is told, white 1. It was trained with 0.01 only; "auto" takes
         that of the image.
+    noisy : Tensor, shape (C, h, w), optional
+        Planes in which the noise is estimated, by default the blurry image.
     progress : callable, optional
         See `blurfield.compute.Reporter`.
 
@@ -109,8 +112,10 @@ def unrolled(
     light = light or ("encoded" if weights.gamma == 1 else "linear")
     exponent = gamma if light == "encoded" else 1.0
     planes = encode(blurry, exponent)
-    level = estimate_noise(planes).std(_MID_LEVEL) if sigma == "auto" else float(sigma)
-    level = max(level * smoothing, torch.finfo(torch.float32).tiny)
+    if sigma == "auto":
+        stored = planes if noisy is None else encode(noisy, exponent)
+        sigma = estimate_noise(stored).std(_MID_LEVEL)
+    level = max(float(sigma) * smoothing, torch.finfo(torch.float32).tiny)
 
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
