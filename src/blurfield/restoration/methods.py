@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Choice", "Method", "choose_method", "installed_methods"]
 
 #: Parameters of the solvers that `deblur` sets itself.
-_OURS = {"gamma", "progress", "smoothing"}
+_OURS = {"gamma", "noisy", "pilot", "progress", "smoothing"}
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,14 @@ class Method:
         facts about the run.
     weights : str or None
         Kind of the network that has to be installed (see `blurfield.checkpoints.Checkpoint`).
+    description : str
+        What it does and when to take it, in a sentence or two for people.
     """
 
     title: str
     variants: Mapping[str, str]
     weights: str | None = None
+    description: str = ""
 
     @property
     def installed(self) -> bool:
@@ -52,6 +55,16 @@ class Method:
         from blurfield.checkpoints import find
 
         return find(self.weights) is not None
+
+    @property
+    def lacks(self) -> str:
+        """What has to be done before it can be used, in words for people; "" if nothing."""
+        if self.installed:
+            return ""
+        return (
+            f"needs the weights of a network for {self.weights!r}, which are not installed: "
+            "blurfield weights import FILE (see docs/weights.md)"
+        )
 
     def solver(self, variant: str) -> Solver:
         """Return the function of a variant."""
@@ -77,19 +90,28 @@ _RICHARDSON_LUCY = {
 
 #: All methods by name.
 METHODS: dict[str, Method] = {
-    "richardson-lucy": Method("Richardson-Lucy", _RICHARDSON_LUCY),
+    "richardson-lucy": Method(
+        "Richardson-Lucy",
+        _RICHARDSON_LUCY,
+        description="Classical iterations that keep edges and calm noise. Needs no network.",
+    ),
     "steepest-descent": Method(
         "Hybrid steepest descent",
         dict.fromkeys(("linear", "published", "paper"), "steepest_descent:steepest_descent"),
         "denoiser",
+        "Many small steps towards the blurry image, with a denoiser between them. Slow.",
     ),
     "unrolled": Method(
         "Unrolled network (J-MKPD)",
         dict.fromkeys(("saturation", "plain"), "unrolled:unrolled"),
         "unrolled",
+        "The published network that was trained to undo fields of kernels.",
     ),
     "end-to-end": Method(
-        "End-to-end network (no field)", {"ours": "restorer:restore_end_to_end"}, "restorer"
+        "End-to-end network (no field)",
+        {"ours": "restorer:restore_end_to_end"},
+        "restorer",
+        "A small network that looks at the image alone and makes no use of the field.",
     ),
 }
 #: What "auto" takes.
@@ -122,11 +144,8 @@ def choose_method(name: str, options: Mapping[str, Any]) -> Choice:
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; installed: {_listed('auto')}")
     method = METHODS[name]
-    if not method.installed:
-        raise ValueError(
-            f"method {name!r} needs the weights of a network for {method.weights!r}, which are "
-            f"not installed; see docs/weights.md, or use one of {_listed('auto')}"
-        )
+    if lacks := method.lacks:
+        raise ValueError(f"method {name!r} {lacks}, or use one of {_listed('auto')}")
     variant = options.get("variant", next(iter(method.variants)))
     if variant not in method.variants:
         raise ValueError(
