@@ -95,6 +95,17 @@ METHODS: dict[str, Method] = {
         _RICHARDSON_LUCY,
         description="Classical iterations that keep edges and calm noise. Needs no network.",
     ),
+    "plug-and-play": Method(
+        "Plug-and-play",
+        dict.fromkeys(("fast", "best"), "plug_and_play:plug_and_play"),
+        "denoiser",
+        "Explains the blurry image and removes noise from it in turn, with a learned denoiser.",
+    ),
+    "tikhonov": Method(
+        "Preview (Tikhonov)",
+        {"gradients": "tikhonov:tikhonov"},
+        description="A few quick steps to see what there is to win; softer than the others.",
+    ),
     "steepest-descent": Method(
         "Hybrid steepest descent",
         dict.fromkeys(("linear", "published", "paper"), "steepest_descent:steepest_descent"),
