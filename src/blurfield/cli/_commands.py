@@ -50,10 +50,12 @@ def deblur(options: argparse.Namespace, console: Console) -> None:
 
     from blurfield.restoration import choose_method, deblur
 
-    chosen = _given({"iterations": options.iterations})
-    choose_method(options.method, chosen)  # what is wrong shows before the estimation
+    chosen = _given({name: getattr(options, name) for name in ("variant", "noise", "iterations")})
+    method = choose_method(options.method, chosen)  # what is wrong shows before the estimation
     field, seconds = _given_or_estimated_field(image, options, console)
     chosen |= _given({"strength": options.strength})
+    if options.memory is not None:
+        chosen["memory"] = int(options.memory * 1e9)
     start = time.perf_counter()
     with console.progress() as progress:
         sharp = deblur(
@@ -69,6 +71,8 @@ def deblur(options: argparse.Namespace, console: Console) -> None:
         "image": options.image,
         "field": options.field,
         "output": output,
+        "method": method.method,
+        "variant": method.variant,
         "estimate_seconds": seconds,
         "deblur_seconds": time.perf_counter() - start,
         **describe(field),

@@ -6,9 +6,20 @@ import argparse
 from typing import NoReturn
 
 from blurfield import __version__
+from blurfield.restoration.methods import METHODS
 
 from . import _commands, _evaluate, _train, _weights
-from ._values import dial, fraction, gamma, not_negative, odd, positive_int, seed
+from ._values import (
+    dial,
+    fraction,
+    gamma,
+    noise,
+    not_negative,
+    odd,
+    positive_int,
+    positive_number,
+    seed,
+)
 
 _FIELD_HELP = "a .blurfield file, or one kernel for the whole image (.mat, .npy, .npz or an image)"
 
@@ -69,14 +80,32 @@ def build_parser() -> argparse.ArgumentParser:
         "--field", metavar="FIELD", help=_FIELD_HELP + "; estimated from the image if not given"
     )
     command.add_argument("-o", "--output", metavar="OUT", required=True)
-    command.add_argument("--method", default="auto", help="how to deblur; auto is the default")
+    command.add_argument(
+        "--method", default="auto", help=f"how to deblur: auto (default), {', '.join(METHODS)}"
+    )
+    command.add_argument(
+        "--variant", metavar="V", help="which variant of the method (see docs/command-line.md)"
+    )
     command.add_argument(
         "--strength",
         type=dial,
         metavar="S",
         help="from 0, faithful and calm, to 1, crisp (default: 0.5)",
     )
+    command.add_argument(
+        "--noise",
+        type=noise,
+        metavar="NOISE",
+        help="auto (default), per-channel, or GAIN,READ as known of the camera, white = 1: "
+        "variance per unit of light, and standard deviation in the dark",
+    )
     command.add_argument("--iterations", type=positive_int, metavar="N", help="at most so many")
+    command.add_argument(
+        "--memory",
+        type=positive_number,
+        metavar="GB",
+        help="memory to use; larger images are deblurred in parts (default: most of what is free)",
+    )
     command.set_defaults(run=_commands.deblur)
 
     command = commands.add_parser(

@@ -37,6 +37,19 @@ def gamma(text: str) -> float | str:
         ) from None
 
 
+def noise(text: str) -> str | tuple[float, float]:
+    """``"auto"``, ``"per-channel"``, or two numbers from 0 with a comma between them."""
+    if text in ("auto", "per-channel"):
+        return text
+    try:
+        gain, read_noise = (not_negative(part) for part in text.split(","))
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(
+            f"must be 'auto', 'per-channel' or GAIN,READ with numbers from 0, but is {text!r}"
+        ) from None
+    return gain, read_noise
+
+
 def not_negative(text: str) -> float:
     """A number from 0."""
     value = number(text)
