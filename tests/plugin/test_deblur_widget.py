@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from in_viewer import add_field, roles
+from qtpy.QtCore import Qt
 
+from blurfield.restoration import METHODS, Method
 from napari_blurfield import find_field
+from napari_blurfield.widgets import DeblurWidget
 
 
 def test_deblur_with_the_field_of_the_image(deblur, viewer, photograph, quick, field, finish):
@@ -87,3 +90,45 @@ def test_deblurred_colours_stay_colours(deblur, viewer, quick, field, finish):
     deblur.run()
     finish(deblur)
     assert viewer.layers["rgba deblurred"].rgb
+
+
+def test_methods_are_those_of_the_core(deblur, viewer, photograph, quick, finish):
+    assert deblur.method.values == ["auto", *METHODS]
+    for index, method in enumerate(METHODS.values(), 1):
+        assert deblur.method.itemText(index).startswith(method.title)
+        assert method.description in deblur.method.itemData(index, Qt.ItemDataRole.ToolTipRole)
+    viewer.add_image(photograph)
+    deblur.run()
+    finish(deblur)
+    assert quick["deblur"][2]["method"] == "auto"
+    assert "variant" not in quick["deblur"][2]
+
+
+def test_variants_follow_the_method(deblur, viewer, photograph, quick, finish):
+    assert not deblur.variant.isEnabled()
+    deblur.method.value = "richardson-lucy"
+    assert deblur.variant.values == list(METHODS["richardson-lucy"].variants)
+    assert METHODS["richardson-lucy"].description in deblur.method.toolTip()
+    deblur.variant.value = "basic"
+    viewer.add_image(photograph)
+    deblur.run()
+    finish(deblur)
+    options = quick["deblur"][2]
+    assert (options["method"], options["variant"]) == ("richardson-lucy", "basic")
+    deblur.method.value = "auto"
+    assert not deblur.variant.isEnabled()
+
+
+def test_methods_without_weights_say_what_to_import(monkeypatch, viewer, qtbot):
+    there = Method("There", {"a": "x:y"}, None, "Good.")
+    gone = Method("Gone", {"a": "x:y"}, "no such network", "Better.")
+    monkeypatch.setattr("napari_blurfield.widgets.deblur.METHODS", {"there": there, "gone": gone})
+    widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    words = [widget.method.itemText(index) for index in range(3)]
+    assert words == ["automatic", "There", "Gone: no weights"]
+    model = widget.method.model()
+    assert [model.item(index).isEnabled() for index in range(3)] == [True, True, False]
+    tooltip = widget.method.itemData(2, Qt.ItemDataRole.ToolTipRole)
+    assert "weights import FILE" in tooltip
+    assert "'no such network'" in tooltip

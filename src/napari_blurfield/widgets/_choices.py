@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
 
 from napari_blurfield._lifetime import Connections
@@ -93,6 +95,14 @@ class Choice(QComboBox):
         finally:
             self.blockSignals(False)
         self._announce()
+
+    def explain(self, value: Any, tooltip: str, *, usable: bool = True) -> None:
+        """Set the tooltip of an entry, and whether it can be chosen."""
+        index = self._values.index(value)
+        self.setItemData(index, tooltip, Qt.ItemDataRole.ToolTipRole)
+        model = self.model()
+        if isinstance(model, QStandardItemModel) and (item := model.item(index)) is not None:
+            item.setEnabled(usable)
 
     def _announce(self, *_: object) -> None:
         value = self.value

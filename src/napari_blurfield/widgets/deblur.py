@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QPushButton
 from superqt import QLabeledDoubleSlider
 
+from blurfield.restoration import METHODS
 from napari_blurfield.functions import deblur_source
 from napari_blurfield.layers import source_name
 
@@ -19,8 +20,7 @@ from ._image_tool import ImageToolWidget
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: Ways to deblur, for people. What "auto" means is the core's decision.
-METHODS = (("automatic", "auto"), ("Richardson-Lucy", "richardson-lucy"))
+    from blurfield.restoration import Method
 
 #: Stands for a field that is still to be estimated.
 ESTIMATE = "estimate"
@@ -51,8 +51,16 @@ class DeblurWidget(ImageToolWidget):
             self.open_button, "Open field", "Read a blur field from a .blurfield file."
         )
         self.open_button.clicked.connect(self._ask_for_file)
-        self.method = Choice(METHODS)
-        self.add_row("Method", self.method, "How the blur is undone.")
+        self.method = MethodChoice()
+        self.add_row("Method", self.method, self.method.toolTip())
+        self.variant = Choice()
+        self.add_row(
+            "Variant",
+            self.variant,
+            "Kinds of the method; the first one is usual.",
+        )
+        self.method.changed.connect(self._offer_variants)
+        self._offer_variants(self.method.value)
         self.strength = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.strength.setRange(0.0, 1.0)
         self.strength.setSingleStep(0.05)  # type: ignore[arg-type]
@@ -79,6 +87,11 @@ class DeblurWidget(ImageToolWidget):
         if path:
             self.open_field(path)
 
+    def _offer_variants(self, method: str) -> None:
+        variants = METHODS[method].variants if method in METHODS else ()
+        self.variant.fill([(name, name) for name in variants] or [("automatic", None)])
+        self.variant.setEnabled(len(variants) > 1)
+
     def run(self) -> None:
         """Start the deconvolution, as the button does."""
         with self.explaining():
@@ -90,6 +103,7 @@ class DeblurWidget(ImageToolWidget):
                     f"pixels, but {source.name!r} has {_size(source.shape)}; choose the field that "
                     "was estimated from this image"
                 )
+            variant = self.variant.value
             self.start(
                 partial(
                     deblur_source,
@@ -99,9 +113,37 @@ class DeblurWidget(ImageToolWidget):
                     strength=self.strength.value(),
                     gamma=self.gamma.value,
                     device=self.device.value,
+                    **({"variant": variant} if variant else {}),
                 ),
                 f"Deblurring {source.name}",
             )
+
+
+class MethodChoice(Choice):
+    """The ways to deblur; those whose weights are missing are shown, but cannot be chosen."""
+
+    def __init__(self) -> None:
+        # What "auto" means is the core's decision.
+        super().__init__([("automatic", "auto"), *map(_entry, METHODS.items())])
+        self.explain("auto", "The best one for the image that is installed.")
+        for name, method in METHODS.items():
+            lacks = method.lacks
+            reason = f"\n{method.title} {lacks}; then open this panel again." if lacks else ""
+            self.explain(name, method.description + reason, usable=not lacks)
+        self.changed.connect(self._describe)
+        self._describe()
+
+    def _describe(self, *_: object) -> None:
+        method = METHODS.get(self.value)
+        about = method.description if method else "Automatic: the best one that is installed."
+        text = f"How the blur is undone. {about}"
+        self.setToolTip(text)
+        self.setAccessibleDescription(text)
+
+
+def _entry(entry: tuple[str, Method]) -> tuple[str, str]:
+    name, method = entry
+    return (f"{method.title}: no weights" if method.lacks else method.title), name
 
 
 def _size(shape: tuple[int, int]) -> str:
