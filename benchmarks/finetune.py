@@ -1,7 +1,7 @@
 """What reblur consistency does to a network that restores: one table.
 
     python benchmarks/finetune.py --images ../shared/data/train --out DIR --start WEIGHTS
-        [--steps 500] [--batch 8] [--size 64] [--reblur 0 10 …] [--fields true windowed …]
+        [--steps 500] [--batch 8] [--size 64] [--reblur 0 30 …] [--fields true windowed …]
         [--pairs 160] [--held 24] [--side 128] [--max-extent 13] [--threads N] [--json]
 
 Blurs training photographs once (``DIR/pairs``; what is there is used again) and fine-tunes the same
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=64, help="side of the samples, pixels")
     parser.add_argument("--rate", type=float, default=5e-4)
-    parser.add_argument("--reblur", type=float, nargs="+", default=[0.0, 10.0], help="weights λ")
+    parser.add_argument("--reblur", type=float, nargs="+", default=[0.0, 30.0], help="weights λ")
     parser.add_argument("--fields", nargs="+", default=[TRUE], help="true, or names of models")
     parser.add_argument("--pairs", type=int, default=160, help="training photographs")
     parser.add_argument("--held", type=int, default=24, help="held-out photographs")
