@@ -51,28 +51,29 @@ def deblur(options: argparse.Namespace, console: Console) -> None:
     from blurfield.restoration import choose_method, deblur
 
     chosen = _given({name: getattr(options, name) for name in ("variant", "noise", "iterations")})
-    method = choose_method(options.method, chosen)  # what is wrong shows before the estimation
+    choose_method(options.method, chosen)  # what is wrong shows before the estimation
     field, seconds = _given_or_estimated_field(image, options, console)
     chosen |= _given({"strength": options.strength})
     if options.memory is not None:
         chosen["memory"] = int(options.memory * 1e9)
     start = time.perf_counter()
     with console.progress() as progress:
-        sharp = deblur(
+        sharp, info = deblur(
             image,
             field,
             method=options.method,
             gamma=options.gamma,
             device=options.device,
             progress=progress,
+            return_info=True,
             **chosen,
         )
     figures = {
         "image": options.image,
         "field": options.field,
         "output": output,
-        "method": method.method,
-        "variant": method.variant,
+        "method": info["method"],
+        "variant": info["variant"],
         "estimate_seconds": seconds,
         "deblur_seconds": time.perf_counter() - start,
         **describe(field),
