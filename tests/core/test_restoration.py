@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 import blurfield
-from blurfield import BlurOperator, Cancelled, KernelField, deblur, reblur
+from blurfield import BlurOperator, Cancelled, KernelField, reblur
 from blurfield.images import LinearImage
 from blurfield.restoration import METHODS, choose_method, installed_methods
+
+#: Other methods have tests of their own.
+deblur = partial(blurfield.deblur, method="richardson-lucy")
 
 SHAPE = (48, 56)
 
@@ -339,3 +343,45 @@ def test_every_method_has_a_title_and_its_solvers(method):
 def test_options_of_another_variant_are_refused():
     with pytest.raises(TypeError, match=r"'tolerance'.*'basic'.*threshold"):
         choose_method("richardson-lucy", {"variant": "basic", "tolerance": 0.1})
+
+
+@pytest.fixture
+def denoiser_installed(monkeypatch):
+    monkeypatch.setattr("blurfield.checkpoints.find", lambda _: object())
+
+
+class TestAutomaticChoice:
+    @pytest.mark.usefixtures("denoiser_installed")
+    @pytest.mark.parametrize(
+        ("options", "pixels", "device", "expected"),
+        [
+            ({}, 10_000, "cpu", "plug-and-play"),
+            ({"variant": "best", "noise": (0.1, 0.1)}, 10_000, "cpu", "plug-and-play"),
+            ({}, 20_000_000, "cpu", "richardson-lucy"),
+            ({}, 20_000_000, "cuda", "plug-and-play"),
+            ({"tolerance": 0.01}, 10_000, "cpu", "richardson-lucy"),
+            ({"variant": "basic"}, 10_000, "cpu", "richardson-lucy"),
+        ],
+    )
+    def test_by_options_size_and_device(self, options, pixels, device, expected):
+        choice = choose_method("auto", options, pixels=pixels, device=torch.device(device))
+        assert choice.method == expected
+
+    def test_without_a_network(self, monkeypatch):
+        monkeypatch.setattr("blurfield.checkpoints.find", lambda _: None)
+        assert choose_method("auto", {}).method == "richardson-lucy"
+
+    def test_deblur_tells_size_and_device(self, monkeypatch):
+        asked = []
+
+        def choose(name, options, **facts):
+            asked.append(facts)
+            return choose_method("tikhonov", options)
+
+        monkeypatch.setattr("blurfield.restoration.deblurring.choose_method", choose)
+        blurfield.deblur(picture(), line_field(), device="cpu")
+        assert asked == [{"pixels": 48 * 56, "device": torch.device("cpu")}]
+
+    def test_unknown_options_are_still_refused(self):
+        with pytest.raises(TypeError, match="'sharpness'"):
+            choose_method("auto", {"sharpness": 1})

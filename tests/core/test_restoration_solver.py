@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from blurfield import BlurOperator, KernelField, deblur, simulate
+import blurfield
+from blurfield import BlurOperator, KernelField, simulate
 from blurfield.images import LinearImage
 from blurfield.restoration.likelihood import PoissonLikelihood
 from blurfield.restoration.noise import NoiseModel, estimate_noise
 from blurfield.restoration.richardson_lucy import richardson_lucy
 from blurfield.restoration.total_variation import TotalVariation
 from blurfield.simulation import camera_shake_kernels, photograph
+
+deblur = partial(blurfield.deblur, method="richardson-lucy")
 
 
 def psnr(a: np.ndarray, b: np.ndarray, border: int = 0) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from blurfield.restoration.noise import NoiseModel
@@ -26,6 +27,16 @@ def test_doubt_is_local() -> None:
     assert doubt.shape == (1, 60, 80)
     assert float(doubt[..., :40].max()) == 0
     assert float(doubt[..., 60:].min()) == 1
+
+
+def test_strict_judges_by_lower_limits_and_on_the_whole() -> None:
+    misfit = torch.ones(1, 60, 80)
+    misfit[:, :, 50:] = 1.6
+    mild, strict = (local_doubt(misfit, 10, strict=strict) for strict in (False, True))
+    assert float(strict[..., 60:].min()) == pytest.approx(1)
+    assert float(mild[..., 60:].max()) < 0.5
+    assert float(mild[..., :40].max()) == 0
+    assert 0.2 < float(strict[..., :40].min()) < 0.8
 
 
 def test_a_few_pixels_are_no_reason() -> None:

@@ -48,7 +48,10 @@ def deblur(
     field : KernelField
         Its blur, for images of H×W pixels.
     method : str
-        ``"auto"`` or ``"richardson-lucy"``; ``"auto"`` takes the best one that is installed.
+        ``"plug-and-play"`` (best), ``"richardson-lucy"`` (classical), ``"tikhonov"`` (a preview
+        within seconds) or another one of `blurfield.restoration.METHODS`. ``"auto"`` takes
+        plug-and-play if its network is installed, it knows the options, and the image is restored
+        on a GPU or has at most 5 million pixels; Richardson-Lucy otherwise.
     gamma : float or "auto"
         Exponent from the image's values to linear light. ``"auto"`` takes the one that the field
         was estimated with, if it tells, else 2.2 for 8-bit images and 1 for others.
@@ -73,13 +76,18 @@ def deblur(
     return_info : bool
         Return what was done, too.
     **options
-        Of the method. For ``"richardson-lucy"``:
+        Of the method, among them:
 
         - `iterations` (int): at most so many.
-        - `variant` (str): ``"adjoint"`` is ours, see `richardson_lucy`. ``"basic"``,
-          ``"function"``, ``"masked"`` and ``"combined"`` are those of the published two-headed
-          network code, see `published_richardson_lucy`; they are there for comparison.
-        - further options of those functions.
+        - `noise`: ``"auto"``, ``"per-channel"`` or what is known of the camera or microscope as
+          (gain, read noise), see `blurfield.restoration.noise.resolve_noise`.
+        - `saturation` (bool): of ``"plug-and-play"`` and ``"tikhonov"``, whether clipped pixels
+          are treated as such, by default True.
+        - `variant` (str): of ``"plug-and-play"``, ``"fast"`` (default) or ``"best"``. Of
+          ``"richardson-lucy"``, ``"adjoint"`` is ours; ``"basic"``, ``"function"``, ``"masked"``
+          and ``"combined"`` are those of the published two-headed network code, see
+          `published_richardson_lucy`; they are there for comparison.
+        - further options of the functions that `METHODS` names.
 
     Returns
     -------
@@ -111,9 +119,11 @@ def deblur(
     >>> deblurred.shape, deblurred.dtype
     ((64, 64), dtype('uint8'))
     """
-    chosen_method = choose_method(method, options)
     smoothing = _smoothing(strength)
     chosen = choose_device(device)
+    chosen_method = choose_method(
+        method, options, pixels=field.shape[0] * field.shape[1], device=chosen
+    )
     limit = _memory_limit(memory, chosen)
     own = {name: value for name, value in options.items() if name != "variant"}
     with explained_memory_errors("deblur", chosen):

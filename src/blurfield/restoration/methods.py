@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import torch
     from torch import Tensor
 
     Solver = Callable[..., tuple[Tensor, dict[str, Any]]]
@@ -125,8 +126,10 @@ METHODS: dict[str, Method] = {
         "A small network that looks at the image alone and makes no use of the field.",
     ),
 }
-#: What "auto" takes.
-_AUTOMATIC = "richardson-lucy"
+#: What "auto" takes: the first one that is installed, knows the options and suits the image.
+_AUTOMATIC = ("plug-and-play", "richardson-lucy")
+#: On a CPU, "auto" leaves networks to images of at most so many pixels: five minutes on two cores.
+_MOST_ON_CPU = 5_000_000
 
 
 def installed_methods() -> list[str]:
@@ -134,15 +137,27 @@ def installed_methods() -> list[str]:
     return [name for name, method in METHODS.items() if method.installed]
 
 
-def choose_method(name: str, options: Mapping[str, Any]) -> Choice:
+def choose_method(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    pixels: int = 0,
+    device: torch.device | str = "cpu",
+) -> Choice:
     """Choose what a name and options of `deblur` ask for.
 
     Parameters
     ----------
     name : str
-        One of `METHODS`, or ``"auto"`` for the best one that is installed.
+        One of `METHODS`, or ``"auto"``: ``"plug-and-play"`` if its network is installed, it knows
+        the options, and the image is to be restored on a GPU or has at most 5 million pixels;
+        ``"richardson-lucy"`` otherwise.
     options : mapping
         Options of the method, among them perhaps `variant`.
+    pixels : int
+        Size of the image, which only counts for ``"auto"``.
+    device : torch.device or str
+        Where it is to be restored, which only counts for ``"auto"``.
 
     Raises
     ------
@@ -151,7 +166,11 @@ def choose_method(name: str, options: Mapping[str, Any]) -> Choice:
     TypeError
         If an option is unknown.
     """
-    name = _AUTOMATIC if name == "auto" else name
+    if name == "auto":
+        quick = pixels <= _MOST_ON_CPU or str(device) != "cpu"
+        *better, last = _AUTOMATIC
+        suitable = (other for other in better if quick and _knows(METHODS[other], options))
+        name = next(suitable, last)
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; installed: {_listed('auto')}")
     method = METHODS[name]
@@ -163,9 +182,7 @@ def choose_method(name: str, options: Mapping[str, Any]) -> Choice:
             f"unknown variant {variant!r} of {name!r}; known: {', '.join(method.variants)}"
         )
     solver = method.solver(variant)
-    taken = [
-        p.name for p in inspect.signature(solver).parameters.values() if p.kind is p.KEYWORD_ONLY
-    ]
+    taken = _options(solver)
     known = {"variant", *taken} - _OURS
     unknown = sorted(set(options) - known)
     if unknown:
@@ -174,6 +191,20 @@ def choose_method(name: str, options: Mapping[str, Any]) -> Choice:
             f"{', '.join(sorted(known))}"
         )
     return Choice(name, variant, partial(solver, variant=variant) if "variant" in taken else solver)
+
+
+def _knows(method: Method, options: Mapping[str, Any]) -> bool:
+    """Whether a method is installed and has all these options."""
+    variant = options.get("variant", next(iter(method.variants)))
+    if not method.installed or variant not in method.variants:
+        return False
+    return set(options) <= {"variant", *_options(method.solver(variant))} - _OURS
+
+
+def _options(solver: Solver) -> set[str]:
+    """Names of the keyword arguments of a solver."""
+    parameters = inspect.signature(solver).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
 
 
 def _listed(*first: str) -> str:

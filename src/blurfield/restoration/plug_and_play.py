@@ -165,7 +165,8 @@ def plug_and_play(
     x = extend(blurry, radius, "reflect").clamp_(min=0)
     z = x
     steps: list[int] = []
-    sigmas = _noise_levels(mean_noise(models), encoding, schedule.outer)
+    overall = mean_noise(models)
+    sigmas = _noise_levels(overall, encoding, schedule.outer)
     for sigma in sigmas:
         pull = _encoding_slope(z, encoding).square_().mul_(_COUPLING * smoothing / sigma**2)
         x, count = _explain(data, x, z, pull, schedule.inner, first=not steps)
@@ -175,12 +176,14 @@ def plug_and_play(
         reporter.advance()
     sharp = z[:, radius : radius + height, radius : radius + width]
     data.observe(z)
-    sharp, unexplained = give_back(sharp, blurry, data.seen, mean_noise(models), field.kernel_size)
+    sharp, unexplained = give_back(
+        sharp, blurry, data.seen, overall, field.kernel_size, strict=True
+    )
     return sharp, {
         "iterations": schedule.outer,
         "cg_steps": steps,
         "converged": False,
-        "noise": mean_noise(models).std(_MID_LEVEL),
+        "noise": overall.std(_MID_LEVEL),
         "sigma": sigmas[-1],
         "weights": weights.identity(),
         "unexplained": unexplained,

@@ -22,6 +22,9 @@ __all__ = ["JUDGED_GAIN", "give_back", "local_doubt", "squared_misfit"]
 #: limit it is trusted, above the second one not at all.
 JUDGED_GAIN, _TRUSTED_MISFIT, _WRONG_MISFIT = 2e-4, 1.3, 2.5
 
+#: The same for methods which explain images down to their noise if the field is right.
+_STRICT_LIMITS = (1.1, 1.6)
+
 #: A single pixel counts at most so much: next to lights small errors of a kernel are great ones.
 _MAX_MISFIT = 12.0
 
@@ -29,7 +32,7 @@ _MAX_MISFIT = 12.0
 _DARK = 0.01
 
 
-def local_doubt(misfit: Tensor, window: int) -> Tensor:
+def local_doubt(misfit: Tensor, window: int, *, strict: bool = False) -> Tensor:
     """How wrong the field is around each pixel.
 
     Parameters
@@ -38,6 +41,9 @@ def local_doubt(misfit: Tensor, window: int) -> Tensor:
         Squared residual of each pixel in units of its expected variance, see `squared_misfit`.
     window : int
         Side in pixels of the squares over which it is averaged; about twice the kernel size.
+    strict : bool
+        For methods which explain images down to their noise if the field is right: lower limits,
+        and a field that is wrong on the whole is trusted nowhere more than that.
 
     Returns
     -------
@@ -51,8 +57,11 @@ def local_doubt(misfit: Tensor, window: int) -> Tensor:
         local = functional.avg_pool2d(
             local, size, stride=1, padding=padding, count_include_pad=False
         )
-    excess = local.div_(_TRUSTED_MISFIT).log_() / math.log(_WRONG_MISFIT / _TRUSTED_MISFIT)
-    return excess.clamp_(0, 1)
+    trusted, wrong = _TRUSTED_MISFIT, _WRONG_MISFIT
+    if strict:
+        trusted, wrong = _STRICT_LIMITS
+        local = local.clamp_(min=float(local.mean()))
+    return local.div_(trusted).log_().div_(math.log(wrong / trusted)).clamp_(0, 1)
 
 
 def squared_misfit(blurry: Tensor, seen: Tensor, noise: NoiseModel) -> Tensor:
@@ -83,7 +92,13 @@ def squared_misfit(blurry: Tensor, seen: Tensor, noise: NoiseModel) -> Tensor:
 
 
 def give_back(
-    sharp: Tensor, blurry: Tensor, seen: Tensor, noise: NoiseModel, kernel_size: int
+    sharp: Tensor,
+    blurry: Tensor,
+    seen: Tensor,
+    noise: NoiseModel,
+    kernel_size: int,
+    *,
+    strict: bool = False,
 ) -> tuple[Tensor, float]:
     """Replace by the blurry image what a wrong field has made of it.
 
@@ -95,6 +110,8 @@ def give_back(
         Noise of the blurry image.
     kernel_size : int
         Side K of the kernels in pixels.
+    strict : bool
+        See `local_doubt`.
 
     Returns
     -------
@@ -103,5 +120,6 @@ def give_back(
     unexplained : float
         Part of the image that was given back, from 0 to 1.
     """
-    doubt = local_doubt(squared_misfit(blurry, seen, noise), 2 * kernel_size)
+    misfit = squared_misfit(blurry, seen, noise)
+    doubt = local_doubt(misfit, 2 * kernel_size, strict=strict)
     return sharp.lerp(blurry, doubt), float(doubt.mean())
