@@ -21,14 +21,14 @@ from blurfield.restoration.trust import local_doubt
 
 #: Memory for tiles of about so many pixels, which are fewer than those of the image.
 SMALL = bytes_needed((48, 290), 3)
-#: Networks are slow, and each of their steps makes the same demands on the overlap; conjugate
-#: gradients depend on the whole image until they have converged.
+#: Networks are slow, and each of their steps makes the same demands on the overlap.
 OPTIONS: dict[str, dict[str, Any]] = {
     "plug-and-play": {"iterations": 3},
     "steepest-descent": {"iterations": 3},
-    "tikhonov": {"iterations": 150, "tolerance": 1e-5},
+    "tikhonov": {"iterations": 80, "tolerance": 1e-4},  # about converged
 }
-LIMITS = {"plug-and-play": 5e-3}
+#: The steps of conjugate gradients depend on the whole image until they have converged.
+LIMITS = {"plug-and-play": 3e-2, "tikhonov": 3e-3}
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blurfield.compute import available_memory, choose_device, usable_share
@@ -127,7 +128,12 @@ def deblur(
     limit = _memory_limit(memory, chosen)
     own = {name: value for name, value in options.items() if name != "variant"}
     with explained_memory_errors("deblur", chosen):
-        source = ImageParts(image, gamma=recorded_gamma(field, gamma), channel_axis=channel_axis)
+        source = ImageParts(
+            image,
+            gamma=recorded_gamma(field, gamma),
+            channel_axis=channel_axis,
+            poll=None if progress is None else partial(progress, 0, 1, "Looking at the image"),
+        )
         check_size(source, field)
         common = {"gamma": source.gamma, "smoothing": smoothing, **own}
         height, width = source.shape

@@ -107,7 +107,13 @@ def deblur_in_tiles(
     parts = [tile.seen for tile in tiles]
     decides = "pilot" in taken
     if decides:
-        pilot = pilot_part(image.shape, lambda part: image.read(*part).planes)
+
+        def look(part: Part) -> Tensor:
+            if progress is not None:
+                progress(0, _STEPS, "Looking at the image")
+            return image.read(*part).planes
+
+        pilot = pilot_part(image.shape, look)
         parts.insert(0, _widened(pilot, image.shape, overlap))
     work = _Work([_pixels(part) for part in parts], progress)
 
