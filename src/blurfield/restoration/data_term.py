@@ -63,6 +63,11 @@ class DataTerm:
         self.seen = blurry
         self._weights = torch.ones_like(blurry)
 
+    @property
+    def clips(self) -> bool:
+        """Whether there are clipped pixels that are treated as such."""
+        return self._clipped is not None and bool(self._clipped.any())
+
     def observe(self, x: Tensor, *, first: bool = False) -> None:
         """Weigh pixels as an estimate (C, H + K − 1, W + K − 1) has it; renews `seen`.
 

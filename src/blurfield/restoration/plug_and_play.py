@@ -51,7 +51,7 @@ class _Schedule:
 
 
 #: By name of the variant.
-_SCHEDULES = {"fast": _Schedule(8, 12), "best": _Schedule(16, 32)}
+_SCHEDULES = {"fast": _Schedule(8, 12), "best": _Schedule(16, 24)}
 VARIANTS = tuple(_SCHEDULES)
 
 #: The noise level that the denoiser is told first, and how far above the image's own it ends. With
@@ -63,9 +63,9 @@ _FIRST_SIGMA, _LAST_FACTOR, _COUPLING = 49 / 255, 2.0, 0.35
 _LEAST_SIGMA = 1e-3
 
 #: Conjugate gradients end once the residual has fallen to this part of what it was.
-_CG_TOLERANCE = 0.02
+_CG_TOLERANCE = 0.005
 
-#: How often in each alternation it is decided anew which clipped pixels are explained.
+#: How often in each alternation it is decided which clipped pixels are explained, if there are any.
 _OBSERVATIONS = 2
 
 #: Brightness at which the noise of an image is taken.
@@ -221,13 +221,14 @@ def _explain(
 ) -> tuple[Tensor, int]:
     """Minimise the data term + ½ Σ pull·(x − z)² from x; return the minimiser ≥ 0 and the steps."""
     count = 0
-    for number in range(_OBSERVATIONS):
+    observations = _OBSERVATIONS if data.clips else 1
+    for number in range(observations):
         data.observe(x, first=first and number == 0)
         found = solve_symmetric(
             lambda direction: data.hessian(direction).addcmul_(pull, direction),
             data.descent().addcmul_(pull, z - x),
             preconditioner=data.diagonal().add_(pull).reciprocal_().mul,
-            iterations=steps // _OBSERVATIONS,
+            iterations=steps // observations,
             tolerance=_CG_TOLERANCE,
         )
         x = found.x.add_(x).clamp_(min=0)
