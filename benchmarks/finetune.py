@@ -143,7 +143,9 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
             size = arguments.kernel_size if fields != TRUE else None
             samples = PairSamples(source, model=fields, kernel_size=size, say=say)
             task = RestorerTask(samples, factory, reblur=weight)
-            Trainer(task, settings, unfinished, device=CPU, start=start.path, say=say).run()
+            trainer = Trainer(task, settings, unfinished, device=CPU, start=start.path, say=say)
+            if trainer.run()["stopped"] != "done":
+                raise KeyboardInterrupt
             unfinished.rename(folder)
         return judge(name, load(folder / f"{ARCHITECTURE}.safetensors"), scenes)
 
