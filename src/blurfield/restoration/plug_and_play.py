@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,20 +44,21 @@ class _Schedule:
         Alternations of data and denoiser.
     inner : int
         Steps of conjugate gradients in each, at most.
+    coupling : float
+        λ, the weight of the denoiser's result.
     """
 
     outer: int
     inner: int
+    coupling: float
 
 
-#: By name of the variant.
-_SCHEDULES = {"fast": _Schedule(8, 12), "best": _Schedule(16, 24)}
+#: By name of the variant; from grid searches over photographs, kinds of blur and 0.5 to 3 % noise.
+_SCHEDULES = {"fast": _Schedule(8, 12, 0.35), "best": _Schedule(16, 16, 0.25)}
 VARIANTS = tuple(_SCHEDULES)
 
-#: The noise level that the denoiser is told first, and how far above the image's own it ends. With
-#: the weight of its result, from grid searches over photographs, kinds of blur and 0.5 to 3 %
-#: noise.
-_FIRST_SIGMA, _LAST_FACTOR, _COUPLING = 49 / 255, 2.0, 0.35
+#: The noise level that the denoiser is told first, and how far above the image's own it ends.
+_FIRST_SIGMA, _LAST_FACTOR = 49 / 255, 2.0
 
 #: Least noise level that the denoiser is told in the end: below, it does nothing.
 _LEAST_SIGMA = 1e-3
@@ -168,7 +169,7 @@ def plug_and_play(
     overall = mean_noise(models)
     sigmas = _noise_levels(overall, encoding, schedule.outer)
     for sigma in sigmas:
-        pull = _encoding_slope(z, encoding).square_().mul_(_COUPLING * smoothing / sigma**2)
+        pull = _encoding_slope(z, encoding).square_().mul_(schedule.coupling * smoothing / sigma**2)
         x, count = _explain(data, x, z, pull, schedule.inner, first=not steps)
         steps.append(count)
         reporter.advance()
@@ -200,7 +201,7 @@ def _checked_schedule(variant: str, smoothing: float, iterations: int | None) ->
         return schedule
     if int(iterations) != iterations or iterations < 1:
         raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
-    return _Schedule(int(iterations), schedule.inner)
+    return replace(schedule, outer=int(iterations))
 
 
 def _noise_levels(noise: NoiseModel, encoding: float, count: int) -> list[float]:
