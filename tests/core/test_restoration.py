@@ -371,6 +371,15 @@ class TestAutomaticChoice:
         monkeypatch.setattr("blurfield.checkpoints.find", lambda _: None)
         assert choose_method("auto", {}).method == "richardson-lucy"
 
+    def test_estimated_fields_get_the_robust_method(self):
+        known, estimated = (
+            choose_method("auto", {}, estimated=value).method for value in (False, True)
+        )
+        assert (known, estimated) == ("plug-and-play", "richardson-lucy")
+        image, field = picture(3), line_field().with_metadata(model="windowed")
+        _, info = deblur(image, field, iterations=2, return_info=True)
+        assert info["method"] == "richardson-lucy"
+
     def test_deblur_tells_size_and_device(self, monkeypatch):
         asked = []
 
@@ -380,7 +389,8 @@ class TestAutomaticChoice:
 
         monkeypatch.setattr("blurfield.restoration.deblurring.choose_method", choose)
         blurfield.deblur(picture(), line_field(), device="cpu")
-        assert asked == [{"pixels": 48 * 56, "device": torch.device("cpu")}]
+        expected = {"pixels": 48 * 56, "device": torch.device("cpu"), "estimated": False}
+        assert asked == [expected]
 
     def test_unknown_options_are_still_refused(self):
         with pytest.raises(TypeError, match="'sharpness'"):

@@ -49,10 +49,11 @@ def deblur(
     field : KernelField
         Its blur, for images of H×W pixels.
     method : str
-        ``"plug-and-play"`` (best), ``"richardson-lucy"`` (classical), ``"tikhonov"`` (a preview
-        within seconds) or another one of `blurfield.restoration.METHODS`. ``"auto"`` takes
-        plug-and-play if its network is installed, it knows the options, and the image is restored
-        on a GPU or has at most 5 million pixels; Richardson-Lucy otherwise.
+        ``"plug-and-play"`` (best for known fields), ``"richardson-lucy"`` (classical, more robust
+        with estimated fields), ``"tikhonov"`` (a preview within seconds) or another one of
+        `blurfield.restoration.METHODS`. ``"auto"`` takes plug-and-play if its network is installed,
+        it knows the options, the field is known rather than estimated, and the image is restored on
+        a GPU or has at most 5 million pixels; Richardson-Lucy otherwise.
     gamma : float or "auto"
         Exponent from the image's values to linear light. ``"auto"`` takes the one that the field
         was estimated with, if it tells, else 2.2 for 8-bit images and 1 for others.
@@ -71,8 +72,10 @@ def deblur(
         up or down halves or doubles that smoothing.
     memory : int or "auto"
         Bytes that may be used in addition to the image and the result. Images that need more are
-        deblurred in overlapping parts, with the same result within 1e-3 of white and more time;
-        arrays on disk (`numpy.memmap`) are then read part by part. ``"auto"`` takes most of what
+        deblurred in overlapping parts, which takes more time; arrays on disk (`numpy.memmap`) are
+        then read part by part. Richardson-Lucy gives the same result within 1e-3 of white,
+        plug-and-play and the preview within a few hundredths where the image changes most, since
+        the steps of conjugate gradients depend on all pixels. ``"auto"`` takes most of what
         is free on the device.
     return_info : bool
         Return what was done, too.
@@ -123,7 +126,11 @@ def deblur(
     smoothing = _smoothing(strength)
     chosen = choose_device(device)
     chosen_method = choose_method(
-        method, options, pixels=field.shape[0] * field.shape[1], device=chosen
+        method,
+        options,
+        pixels=field.shape[0] * field.shape[1],
+        device=chosen,
+        estimated="model" in field.metadata,
     )
     limit = _memory_limit(memory, chosen)
     own = {name: value for name, value in options.items() if name != "variant"}

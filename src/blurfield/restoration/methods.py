@@ -126,7 +126,7 @@ METHODS: dict[str, Method] = {
         "A small network that looks at the image alone and makes no use of the field.",
     ),
 }
-#: What "auto" takes: the first one that is installed, knows the options and suits the image.
+#: What "auto" takes: the first one that is installed, knows the options and suits image and field.
 _AUTOMATIC = ("plug-and-play", "richardson-lucy")
 #: On a CPU, "auto" leaves networks to images of at most so many pixels: five minutes on two cores.
 _MOST_ON_CPU = 5_000_000
@@ -143,6 +143,7 @@ def choose_method(
     *,
     pixels: int = 0,
     device: torch.device | str = "cpu",
+    estimated: bool = False,
 ) -> Choice:
     """Choose what a name and options of `deblur` ask for.
 
@@ -150,14 +151,18 @@ def choose_method(
     ----------
     name : str
         One of `METHODS`, or ``"auto"``: ``"plug-and-play"`` if its network is installed, it knows
-        the options, and the image is to be restored on a GPU or has at most 5 million pixels;
-        ``"richardson-lucy"`` otherwise.
+        the options, the field is known rather than estimated, and the image is to be restored on a
+        GPU or has at most 5 million pixels; ``"richardson-lucy"`` otherwise.
     options : mapping
         Options of the method, among them perhaps `variant`.
     pixels : int
         Size of the image, which only counts for ``"auto"``.
     device : torch.device or str
         Where it is to be restored, which only counts for ``"auto"``.
+    estimated : bool
+        Whether the field was estimated from an image, which only counts for ``"auto"``.
+        Plug-and-play explains an image more exactly, and so the errors of its field, too:
+        Richardson-Lucy gains more with the fields of the windowed estimator.
 
     Raises
     ------
@@ -167,9 +172,9 @@ def choose_method(
         If an option is unknown.
     """
     if name == "auto":
-        quick = pixels <= _MOST_ON_CPU or str(device) != "cpu"
+        suits = not estimated and (pixels <= _MOST_ON_CPU or str(device) != "cpu")
         *better, last = _AUTOMATIC
-        suitable = (other for other in better if quick and _knows(METHODS[other], options))
+        suitable = (other for other in better if suits and _knows(METHODS[other], options))
         name = next(suitable, last)
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; installed: {_listed('auto')}")

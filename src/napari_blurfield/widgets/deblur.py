@@ -125,7 +125,9 @@ class MethodChoice(Choice):
     def __init__(self) -> None:
         # What "auto" means is the core's decision.
         super().__init__([("automatic", "auto"), *map(_entry, METHODS.items())])
-        self.explain("auto", "The best one for the image that is installed.")
+        self.explain(
+            "auto", "Plug-and-play for fields that are known, Richardson-Lucy for estimated ones."
+        )
         for name, method in METHODS.items():
             lacks = method.lacks
             reason = f"\n{method.title} {lacks}; then open this panel again." if lacks else ""
