@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from blurfield.restoration.noise import NoiseModel
-from blurfield.restoration.trust import give_back, local_doubt, squared_misfit
+from blurfield.restoration.trust import STRICT, USUAL, give_back, local_doubt, squared_misfit
 
 NOISE = NoiseModel(4e-4, 1e-5)
 
@@ -32,7 +32,7 @@ def test_doubt_is_local() -> None:
 def test_strict_judges_by_lower_limits_and_on_the_whole() -> None:
     misfit = torch.ones(1, 60, 80)
     misfit[:, :, 50:] = 1.6
-    mild, strict = (local_doubt(misfit, 10, strict=strict) for strict in (False, True))
+    mild, strict = (local_doubt(misfit, 10, limits) for limits in (USUAL, STRICT))
     assert float(strict[..., 60:].min()) == pytest.approx(1)
     assert float(mild[..., 60:].max()) < 0.5
     assert float(mild[..., :40].max()) == 0

@@ -18,7 +18,7 @@ from .conjugate_gradients import solve_symmetric
 from .data_term import DataTerm
 from .denoisers import ARCHITECTURE, Denoiser
 from .noise import mean_noise, resolve_noise
-from .trust import give_back
+from .trust import STRICT, give_back
 
 if TYPE_CHECKING:
     import os
@@ -177,9 +177,7 @@ def plug_and_play(
         reporter.advance()
     sharp = z[:, radius : radius + height, radius : radius + width]
     data.observe(z)
-    sharp, unexplained = give_back(
-        sharp, blurry, data.seen, overall, field.kernel_size, strict=True
-    )
+    sharp, unexplained = give_back(sharp, blurry, data.seen, overall, field.kernel_size, STRICT)
     return sharp, {
         "iterations": schedule.outer,
         "cg_steps": steps,

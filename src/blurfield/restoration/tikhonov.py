@@ -14,7 +14,7 @@ from blurfield.operator import BlurOperator
 from .conjugate_gradients import solve_symmetric
 from .data_term import DataTerm
 from .noise import mean_noise, resolve_noise
-from .trust import give_back
+from .trust import UNFINISHED, give_back
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,6 +130,7 @@ def tikhonov(
         data.seen,
         overall,
         field.kernel_size,
+        UNFINISHED,
     )
     return sharp, {
         "iterations": done,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -15,15 +15,43 @@ if TYPE_CHECKING:
 
     from .noise import NoiseModel
 
-__all__ = ["JUDGED_GAIN", "give_back", "local_doubt", "squared_misfit"]
+__all__ = [
+    "JUDGED_GAIN",
+    "STRICT",
+    "UNFINISHED",
+    "USUAL",
+    "Limits",
+    "give_back",
+    "local_doubt",
+    "squared_misfit",
+]
 
-#: A field is judged by the mean squared residual in units of its expected variance (at least that
-#: of this gain): true and slightly wrong fields reach 1, wrong ones 2 to 500. Below the first
-#: limit it is trusted, above the second one not at all.
-JUDGED_GAIN, _TRUSTED_MISFIT, _WRONG_MISFIT = 2e-4, 1.3, 2.5
 
-#: The same for methods which explain images down to their noise if the field is right.
-_STRICT_LIMITS = (1.1, 1.6)
+class Limits(NamedTuple):
+    """From which mean squared residual on, in units of its expected variance, a field is doubted.
+
+    Attributes
+    ----------
+    trusted, wrong : float
+        Below the first one the field is trusted, above the second one not at all.
+    overall : bool
+        Whether a field that is wrong on the whole is trusted nowhere more than that.
+    """
+
+    trusted: float
+    wrong: float
+    overall: bool = False
+
+
+#: Residuals are judged in units of their expected variance, at least that of this gain.
+JUDGED_GAIN = 2e-4
+
+#: True and slightly wrong fields reach 1, wrong ones 2 to 500.
+USUAL = Limits(1.3, 2.5)
+#: For methods which explain images down to their noise if the field is right.
+STRICT = Limits(1.1, 1.6, overall=True)
+#: For methods which stop long before they explain an image.
+UNFINISHED = Limits(3.9, 7.5)
 
 #: A single pixel counts at most so much: next to lights small errors of a kernel are great ones.
 _MAX_MISFIT = 12.0
@@ -32,7 +60,7 @@ _MAX_MISFIT = 12.0
 _DARK = 0.01
 
 
-def local_doubt(misfit: Tensor, window: int, *, strict: bool = False) -> Tensor:
+def local_doubt(misfit: Tensor, window: int, limits: Limits = USUAL) -> Tensor:
     """How wrong the field is around each pixel.
 
     Parameters
@@ -41,9 +69,8 @@ def local_doubt(misfit: Tensor, window: int, *, strict: bool = False) -> Tensor:
         Squared residual of each pixel in units of its expected variance, see `squared_misfit`.
     window : int
         Side in pixels of the squares over which it is averaged; about twice the kernel size.
-    strict : bool
-        For methods which explain images down to their noise if the field is right: lower limits,
-        and a field that is wrong on the whole is trusted nowhere more than that.
+    limits : Limits
+        `USUAL`, `STRICT` or `UNFINISHED`, by the method.
 
     Returns
     -------
@@ -57,11 +84,10 @@ def local_doubt(misfit: Tensor, window: int, *, strict: bool = False) -> Tensor:
         local = functional.avg_pool2d(
             local, size, stride=1, padding=padding, count_include_pad=False
         )
-    trusted, wrong = _TRUSTED_MISFIT, _WRONG_MISFIT
-    if strict:
-        trusted, wrong = _STRICT_LIMITS
+    if limits.overall:
         local = local.clamp_(min=float(local.mean()))
-    return local.div_(trusted).log_().div_(math.log(wrong / trusted)).clamp_(0, 1)
+    span = math.log(limits.wrong / limits.trusted)
+    return local.div_(limits.trusted).log_().div_(span).clamp_(0, 1)
 
 
 def squared_misfit(blurry: Tensor, seen: Tensor, noise: NoiseModel) -> Tensor:
@@ -97,8 +123,7 @@ def give_back(
     seen: Tensor,
     noise: NoiseModel,
     kernel_size: int,
-    *,
-    strict: bool = False,
+    limits: Limits = USUAL,
 ) -> tuple[Tensor, float]:
     """Replace by the blurry image what a wrong field has made of it.
 
@@ -110,7 +135,7 @@ def give_back(
         Noise of the blurry image.
     kernel_size : int
         Side K of the kernels in pixels.
-    strict : bool
+    limits : Limits
         See `local_doubt`.
 
     Returns
@@ -121,5 +146,5 @@ def give_back(
         Part of the image that was given back, from 0 to 1.
     """
     misfit = squared_misfit(blurry, seen, noise)
-    doubt = local_doubt(misfit, 2 * kernel_size, strict=strict)
+    doubt = local_doubt(misfit, 2 * kernel_size, limits)
     return sharp.lerp(blurry, doubt), float(doubt.mean())
