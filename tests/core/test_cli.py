@@ -254,8 +254,9 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     import pty
     import termios
 
-    image = np.random.default_rng(0).integers(0, 256, (700, 900), dtype=np.uint8)
-    write_image(tmp_path / "noise.png", image)
+    # Edges everywhere, so that there is much to do: the signal must come before the end.
+    squares = np.random.default_rng(0).integers(0, 256, (180, 240), dtype=np.uint8)
+    write_image(tmp_path / "noise.png", squares.repeat(8, 0).repeat(8, 1))
     command = [sys.executable, "-m", "blurfield", "estimate", "noise.png", "-o", "f.blurfield"]
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))

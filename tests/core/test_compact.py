@@ -99,11 +99,12 @@ def test_coarse_scale_takes_over_where_kernels_are_cut_off() -> None:
 
 def test_large_images_are_looked_at_smaller(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = picture(256, 256)
-    monkeypatch.setattr(compact, "available_memory", lambda device: 2 * 400 * 128 * 128)
+    taken = compact._PIXEL_BYTES / compact._SHARE
+    monkeypatch.setattr(compact, "available_memory", lambda device: taken * 128 * 128)
     field = blurfield.estimate(image, model="compact", checkpoint=weights)
     assert field.metadata["parameters"]["scales"][0] == 0.5
     assert field.kernel_size > 33
-    monkeypatch.setattr(compact, "available_memory", lambda device: 2 * 400 * 40 * 40)
+    monkeypatch.setattr(compact, "available_memory", lambda device: taken * 40 * 40)
     field = blurfield.estimate(image, model="compact", checkpoint=weights)
     assert field.metadata["parameters"]["scales"] == [pytest.approx(40 / 256)]
 

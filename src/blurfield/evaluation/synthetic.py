@@ -97,6 +97,8 @@ class _Judge:
             deblurred = deblur(
                 scene.blurry,
                 field,
+                # The same for all fields: what "auto" takes depends on where a field is from.
+                "richardson-lucy",
                 gamma=scene.gamma,
                 device=self.device,
                 progress=lambda *_: self.poll(),
