@@ -379,9 +379,6 @@ class TestAutomaticChoice:
         image, field = picture(3), line_field().with_metadata(model="windowed")
         _, info = blurfield.deblur(image, field, iterations=2, return_info=True)
         assert info["method"] == "richardson-lucy"
-        simulated = field.with_metadata(model="simulation")
-        _, info = blurfield.deblur(image, simulated, iterations=1, return_info=True)
-        assert info["method"] == "plug-and-play"
 
     def test_deblur_tells_size_and_device(self, monkeypatch):
         asked = []

@@ -130,7 +130,7 @@ def deblur(
         options,
         pixels=field.shape[0] * field.shape[1],
         device=chosen,
-        estimated=field.metadata.get("model", "simulation") != "simulation",
+        estimated="model" in field.metadata,
     )
     limit = _memory_limit(memory, chosen)
     own = {name: value for name, value in options.items() if name != "variant"}
