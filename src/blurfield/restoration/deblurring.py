@@ -52,8 +52,8 @@ def deblur(
         ``"plug-and-play"`` (best for known fields), ``"richardson-lucy"`` (classical, more robust
         with estimated fields), ``"tikhonov"`` (a preview within seconds) or another one of
         `blurfield.restoration.METHODS`. ``"auto"`` takes plug-and-play if its network is installed,
-        it knows the options, the field is known rather than estimated, and the image is restored on
-        a GPU or has at most 5 million pixels; Richardson-Lucy otherwise.
+        it knows the options, the field is from no model (a kernel file, say), and the image is
+        restored on a GPU or has at most 5 million pixels; Richardson-Lucy otherwise.
     gamma : float or "auto"
         Exponent from the image's values to linear light. ``"auto"`` takes the one that the field
         was estimated with, if it tells, else 2.2 for 8-bit images and 1 for others.

@@ -151,8 +151,8 @@ def choose_method(
     ----------
     name : str
         One of `METHODS`, or ``"auto"``: ``"plug-and-play"`` if its network is installed, it knows
-        the options, the field is known rather than estimated, and the image is to be restored on a
-        GPU or has at most 5 million pixels; ``"richardson-lucy"`` otherwise.
+        the options, the field is from no model (a kernel file, say), and the image is to be
+        restored on a GPU or has at most 5 million pixels; ``"richardson-lucy"`` otherwise.
     options : mapping
         Options of the method, among them perhaps `variant`.
     pixels : int
@@ -160,7 +160,7 @@ def choose_method(
     device : torch.device or str
         Where it is to be restored, which only counts for ``"auto"``.
     estimated : bool
-        Whether the field was estimated from an image, which only counts for ``"auto"``.
+        Whether a model made the field, which only counts for ``"auto"``.
         Plug-and-play explains an image more exactly, and so the errors of its field, too:
         Richardson-Lucy gains more with the fields of the windowed estimator.
 

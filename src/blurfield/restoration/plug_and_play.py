@@ -15,6 +15,7 @@ from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator
 
 from .conjugate_gradients import solve_symmetric
+from .contrast import DARK, encoding_slope
 from .data_term import DataTerm
 from .denoisers import ARCHITECTURE, Denoiser
 from .noise import mean_noise, resolve_noise
@@ -71,8 +72,6 @@ _OBSERVATIONS = 2
 
 #: Brightness at which the noise of an image is taken.
 _MID_LEVEL = 0.3
-#: Light added before the slope of the encoding is taken, which is infinite in the dark.
-_DARK = 0.02
 #: The encoding in which linear data are denoised; the square root makes photon noise even.
 _ENCODING_OF_LINEAR = 2.0
 
@@ -169,7 +168,7 @@ def plug_and_play(
     overall = mean_noise(models)
     sigmas = _noise_levels(overall, encoding, schedule.outer)
     for sigma in sigmas:
-        pull = _encoding_slope(z, encoding).square_().mul_(schedule.coupling * smoothing / sigma**2)
+        pull = encoding_slope(z, encoding).square_().mul_(schedule.coupling * smoothing / sigma**2)
         x, count = _explain(data, x, z, pull, schedule.inner, first=not steps)
         steps.append(count)
         reporter.advance()
@@ -204,15 +203,10 @@ def _checked_schedule(variant: str, smoothing: float, iterations: int | None) ->
 
 def _noise_levels(noise: NoiseModel, encoding: float, count: int) -> list[float]:
     """Standard deviations that the denoiser is told, evenly spaced in their logarithm."""
-    slope = (_MID_LEVEL + _DARK) ** (1 / encoding - 1) / encoding
+    slope = (_MID_LEVEL + DARK) ** (1 / encoding - 1) / encoding
     last = max(_LAST_FACTOR * noise.std(_MID_LEVEL) * slope, _LEAST_SIGMA)
     first = max(_FIRST_SIGMA, last)
     return [first * (last / first) ** (i / max(count - 1, 1)) for i in range(count)]
-
-
-def _encoding_slope(light: Tensor, encoding: float) -> Tensor:
-    """Derivative of the display encoding at the brightness of each value, (C, H, W)."""
-    return light.add(_DARK).pow_(1 / encoding - 1).div_(encoding)
 
 
 def _explain(

@@ -11,6 +11,7 @@ from blurfield.boundary import extend
 from blurfield.compute import Reporter
 from blurfield.operator import BlurOperator
 
+from .contrast import encoding_slope
 from .likelihood import PoissonLikelihood
 from .noise import NoiseModel, mean_noise, resolve_noise
 from .pilot import pilot_part
@@ -45,8 +46,6 @@ _MID_LEVEL = 0.3
 #: Limits of the likelihood's shift: pure photon noise, and noise that is the same everywhere.
 _SHIFT_LIMITS = (0.01, 1.0)
 
-#: Light added before the slope of the encoding is taken, which is infinite in the dark.
-_DARK = 0.02
 
 #: Pixels seen less than this (far outside the frame) are moved as if they were seen so much.
 _MIN_SEEN = 0.02
@@ -139,7 +138,7 @@ def richardson_lucy(
     x = extend(blurry, radius, "reflect").clamp_(min=0).add_(shift)
     variation = None
     if weight > 0:
-        slope = _encoding_slope(x - shift, gamma)
+        slope = encoding_slope((x - shift).mean(0, keepdim=True), gamma)
         variation = TotalVariation(slope.mul_(weight), len(x), reporter.poll)
     likelihood = PoissonLikelihood(blurry, shift, reporter.poll)
     x, seen, facts = _minimise(
@@ -187,11 +186,6 @@ def _settings(noise: NoiseModel, smoothing: float) -> tuple[float, float, float]
     shift = min(high, max(low, noise.floor / max(noise.gain, 1e-12)))
     gain = noise.std(_MID_LEVEL) ** 2 / (_MID_LEVEL + shift) + _MODEL_GAIN
     return shift, gain, smoothing * _TV_WEIGHT * (gain / _REFERENCE_GAIN) ** _TV_POWER
-
-
-def _encoding_slope(light: Tensor, gamma: float) -> Tensor:
-    """Derivative of the display encoding at the brightness of each pixel, (1, H, W)."""
-    return light.mean(0, keepdim=True).add_(_DARK).pow_(1 / gamma - 1).div_(gamma)
 
 
 def _minimise(

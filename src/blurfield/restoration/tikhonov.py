@@ -12,6 +12,7 @@ from blurfield.compute import Reporter
 from blurfield.operator import BlurOperator
 
 from .conjugate_gradients import solve_symmetric
+from .contrast import encoding_slope
 from .data_term import DataTerm
 from .noise import mean_noise, resolve_noise
 from .trust import UNFINISHED, give_back
@@ -34,8 +35,6 @@ _SHARPER = 2.0
 
 #: Brightness at which the noise of an image is taken.
 _MID_LEVEL = 0.3
-#: Light added before the slope of the encoding is taken, which is infinite in the dark.
-_DARK = 0.02
 
 
 @torch.no_grad()
@@ -144,7 +143,7 @@ class _GradientPrior:
     """½ Σ down·(∂x/∂row)² + across·(∂x/∂column)², with weights as an image suggests them."""
 
     def __init__(self, image: Tensor, gamma: float, strength: float) -> None:
-        slope = image.mean(0, keepdim=True).add_(_DARK).pow_(1 / gamma - 1).div_(gamma)
+        slope = encoding_slope(image.mean(0, keepdim=True), gamma)
         self._down = self._weights(image, slope, strength, -2)
         self._across = self._weights(image, slope, strength, -1)
 
