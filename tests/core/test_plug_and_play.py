@@ -46,8 +46,7 @@ def test_better_than_richardson_lucy(kind: str, noise: float) -> None:
 
 def test_what_it_tells() -> None:
     info = restored()[1]
-    assert info["iterations"] == len(info["cg_steps"]) == 8
-    assert all(1 <= steps <= 12 for steps in info["cg_steps"])
+    assert info["iterations"] == 8
     assert 0.003 < info["noise"] < 0.03
     assert 0.01 < info["sigma"] < 0.04
     assert info["weights"]["sha256"]
@@ -155,9 +154,9 @@ def test_reports_and_can_be_cancelled() -> None:
     plug_and_play(
         blurry, field, iterations=2, progress=lambda done, total, _: reports.append((done, total))
     )
-    assert {total for _, total in reports} == {4}
+    assert {total for _, total in reports} == {19}  # 15 to begin with, and two for each
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
-    assert reports[-1] == (4, 4)
+    assert reports[-1] == (19, 19)
 
     def cancel(done: int, total: int, message: str) -> None:
         if done == 1:

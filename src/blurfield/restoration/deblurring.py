@@ -73,10 +73,8 @@ def deblur(
     memory : int or "auto"
         Bytes that may be used in addition to the image and the result. Images that need more are
         deblurred in overlapping parts, which takes more time; arrays on disk (`numpy.memmap`) are
-        then read part by part. Richardson-Lucy gives the same result within 1e-3 of white,
-        plug-and-play and the preview within a few hundredths where the image changes most, since
-        the steps of conjugate gradients depend on all pixels. ``"auto"`` takes most of what
-        is free on the device.
+        then read part by part. The result is the same within 1e-3 of white. ``"auto"`` takes most
+        of what is free on the device.
     return_info : bool
         Return what was done, too.
     **options
@@ -85,8 +83,8 @@ def deblur(
         - `iterations` (int): at most so many.
         - `noise`: ``"auto"``, ``"per-channel"`` or what is known of the camera or microscope as
           (gain, read noise), see `blurfield.restoration.noise.resolve_noise`.
-        - `saturation` (bool): of ``"plug-and-play"`` and ``"tikhonov"``, whether clipped pixels
-          are treated as such, by default True.
+        - `saturation` (bool): of ``"plug-and-play"``, ``"richardson-lucy"`` and ``"tikhonov"``,
+          whether clipped pixels are treated as such, by default True.
         - `variant` (str): of ``"plug-and-play"``, ``"fast"`` (default) or ``"best"``. Of
           ``"richardson-lucy"``, ``"adjoint"`` is ours; ``"basic"``, ``"function"``, ``"masked"``
           and ``"combined"`` are those of the published two-headed network code, see

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,11 +38,16 @@ class PoissonLikelihood:
         The image v in linear light, clipped at 1; not negative.
     shift : float
         β > 0. Estimates given to the methods are shifted by it, too: s + β.
+    saturation : bool
+        Whether the sensor saturates; if not, R(s) = s.
     poll : callable
         Called without arguments between channels; what it raises stops the computation.
     """
 
-    def __init__(self, blurry: Tensor, shift: float, poll: Callable[[], None]) -> None:
+    def __init__(
+        self, blurry: Tensor, shift: float, saturation: bool, poll: Callable[[], None]
+    ) -> None:
+        self._linear_up_to = _LINEAR_UP_TO if saturation else math.inf
         self._target = blurry.clamp_min(0) + shift
         self._shift = shift
         self._poll = poll
@@ -71,7 +77,7 @@ class PoissonLikelihood:
         for out, v, s in zip(excess, self._target, seen, strict=True):
             torch.div(v, self._saturated(s), out=out)
             out.sub_(1)
-            bright = _bright(s, self._shift)
+            bright = self._bright(s)
             out[bright] *= saturate_derivative(s[bright] - self._shift)
         return excess
 
@@ -91,11 +97,10 @@ class PoissonLikelihood:
         """R(s) + β of one plane."""
         self._poll()
         model = seen.clamp_min(self._shift)
-        bright = _bright(seen, self._shift)
+        bright = self._bright(seen)
         model[bright] = saturate(seen[bright] - self._shift) + self._shift
         return model
 
-
-def _bright(seen: Tensor, shift: float) -> tuple[Tensor, ...]:
-    """Pixels where R is not linear; most images have few of them."""
-    return torch.nonzero(seen > shift + _LINEAR_UP_TO, as_tuple=True)
+    def _bright(self, seen: Tensor) -> tuple[Tensor, ...]:
+        """Pixels where R is not linear; most images have few of them."""
+        return torch.nonzero(seen > self._shift + self._linear_up_to, as_tuple=True)

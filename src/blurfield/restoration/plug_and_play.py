@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from blurfield.boundary import extend
 from blurfield.checkpoints import resolve
 from blurfield.compute import Reporter
 from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator
 
-from .conjugate_gradients import solve_symmetric
+from .chebyshev import solve_by_chebyshev
 from .contrast import DARK, encoding_slope
 from .data_term import DataTerm
 from .denoisers import ARCHITECTURE, Denoiser
 from .noise import mean_noise, resolve_noise
+from .richardson_lucy import first_estimate
 from .trust import STRICT, give_back
 
 if TYPE_CHECKING:
@@ -41,21 +41,24 @@ class _Schedule:
 
     Attributes
     ----------
+    start : int
+        Iterations of Richardson-Lucy before the first alternation.
     outer : int
         Alternations of data and denoiser.
     inner : int
-        Steps of conjugate gradients in each, at most.
+        Steps of Chebyshev's iteration in each.
     coupling : float
         λ, the weight of the denoiser's result.
     """
 
+    start: int
     outer: int
     inner: int
     coupling: float
 
 
 #: By name of the variant; from grid searches over photographs, kinds of blur and 0.5 to 3 % noise.
-_SCHEDULES = {"fast": _Schedule(8, 12, 0.35), "best": _Schedule(16, 16, 0.25)}
+_SCHEDULES = {"fast": _Schedule(15, 8, 12, 0.35), "best": _Schedule(30, 16, 16, 0.25)}
 VARIANTS = tuple(_SCHEDULES)
 
 #: The noise level that the denoiser is told first, and how far above the image's own it ends.
@@ -64,11 +67,8 @@ _FIRST_SIGMA, _LAST_FACTOR = 49 / 255, 2.0
 #: Least noise level that the denoiser is told in the end: below, it does nothing.
 _LEAST_SIGMA = 1e-3
 
-#: Conjugate gradients end once the residual has fallen to this part of what it was.
-_CG_TOLERANCE = 0.005
-
-#: How often in each alternation it is decided which clipped pixels are explained, if there are any.
-_OBSERVATIONS = 2
+#: Steps of the first part are chosen for eigenvalues from here on, see `solve_by_chebyshev`.
+_LEAST_EIGENVALUE = 0.01
 
 #: Brightness at which the noise of an image is taken.
 _MID_LEVEL = 0.3
@@ -103,8 +103,9 @@ def plug_and_play(
     measured in encoded light, with the slope e′ of the encoding at z. The weights w are inverse
     variances of the noise, and clipped pixels are taken as such, see `DataTerm`. The unknown image
     is larger than the blurry one by half a kernel on each side, so nothing has to be assumed about
-    what lies outside the frame. The first step is solved by preconditioned conjugate gradients
-    that begin where the last ones ended.
+    what lies outside the frame. The first x is that of some iterations of Richardson-Lucy, which
+    find the brightness of saturated lights, too; then the first step is solved by Chebyshev's
+    iterations that begin where the last ones ended.
 
     Where residuals far greater than noise remain, the field cannot be right, and the blurry image
     is given back, see `blurfield.restoration.trust`.
@@ -117,7 +118,7 @@ def plug_and_play(
     field : KernelField
         For images of H×W pixels, on the same device.
     variant : {"fast", "best"}
-        8 or 16 alternations, the latter with more steps of conjugate gradients in each.
+        8 or 16 alternations, the latter with more steps in each.
     gamma : float
         Exponent of the display encoding. Linear data (1) are denoised as their square roots.
     smoothing : float
@@ -139,11 +140,10 @@ def plug_and_play(
     sharp : Tensor, shape (C, H, W)
         In linear light, ≥ 0; saturated lights may be brighter than 1.
     info : dict
-        ``iterations`` run (alternations), ``cg_steps`` of each of them, ``converged`` (never:
-        their number is fixed), ``noise`` (standard deviation at mid brightness, linear light),
-        ``sigma`` (noise level that the denoiser was told last), ``weights`` (name and origin) and
-        ``unexplained`` (part of the image given back as it was, because the field cannot explain
-        it).
+        ``iterations`` run (alternations), ``converged`` (never: their number is fixed),
+        ``noise`` (standard deviation at mid brightness, linear light), ``sigma`` (noise level that
+        the denoiser was told last), ``weights`` (name and origin) and ``unexplained`` (part of the
+        image given back as it was, because the field cannot explain it).
 
     Raises
     ------
@@ -152,25 +152,32 @@ def plug_and_play(
         kernels.
     """
     schedule = _checked_schedule(variant, smoothing, iterations)
-    reporter = Reporter(progress, 2 * schedule.outer, "Plug-and-play")
+    reporter = Reporter(progress, schedule.start + 2 * schedule.outer, "Plug-and-play")
     weights = resolve(checkpoint, ARCHITECTURE)
     denoiser = Denoiser.load(weights, device=blurry.device, poll=reporter.poll)
     models = resolve_noise(noise, blurry)
+    overall = mean_noise(models)
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
     data = DataTerm(blurry, operator, models, saturation)
     encoding = gamma if gamma != 1 else _ENCODING_OF_LINEAR
     radius, (height, width) = field.kernel_size // 2, field.shape
 
-    x = extend(blurry, radius, "reflect").clamp_(min=0)
+    x = first_estimate(
+        blurry,
+        operator,
+        overall,
+        gamma=encoding,
+        smoothing=smoothing,
+        saturation=saturation,
+        iterations=schedule.start,
+        reporter=reporter,
+    )
     z = x
-    steps: list[int] = []
-    overall = mean_noise(models)
     sigmas = _noise_levels(overall, encoding, schedule.outer)
     for sigma in sigmas:
         pull = encoding_slope(z, encoding).square_().mul_(schedule.coupling * smoothing / sigma**2)
-        x, count = _explain(data, x, z, pull, schedule.inner, first=not steps)
-        steps.append(count)
+        x = _explain(data, x, z, pull, schedule.inner)
         reporter.advance()
         z = decode(denoiser(encode(x, encoding), sigma), encoding)
         reporter.advance()
@@ -179,7 +186,6 @@ def plug_and_play(
     sharp, unexplained = give_back(sharp, blurry, data.seen, overall, field.kernel_size, STRICT)
     return sharp, {
         "iterations": schedule.outer,
-        "cg_steps": steps,
         "converged": False,
         "noise": overall.std(_MID_LEVEL),
         "sigma": sigmas[-1],
@@ -209,21 +215,14 @@ def _noise_levels(noise: NoiseModel, encoding: float, count: int) -> list[float]
     return [first * (last / first) ** (i / max(count - 1, 1)) for i in range(count)]
 
 
-def _explain(
-    data: DataTerm, x: Tensor, z: Tensor, pull: Tensor, steps: int, *, first: bool
-) -> tuple[Tensor, int]:
-    """Minimise the data term + ½ Σ pull·(x − z)² from x; return the minimiser ≥ 0 and the steps."""
-    count = 0
-    observations = _OBSERVATIONS if data.clips else 1
-    for number in range(observations):
-        data.observe(x, first=first and number == 0)
-        found = solve_symmetric(
-            lambda direction: data.hessian(direction).addcmul_(pull, direction),
-            data.descent().addcmul_(pull, z - x),
-            preconditioner=data.diagonal().add_(pull).reciprocal_().mul,
-            iterations=steps // observations,
-            tolerance=_CG_TOLERANCE,
-        )
-        x = found.x.add_(x).clamp_(min=0)
-        count += found.iterations
-    return x, count
+def _explain(data: DataTerm, x: Tensor, z: Tensor, pull: Tensor, steps: int) -> Tensor:
+    """Minimise the data term + ½ Σ pull·(x − z)² over images ≥ 0, beginning with x."""
+    data.observe(x)
+    change = solve_by_chebyshev(
+        lambda direction: data.hessian(direction).addcmul_(pull, direction),
+        data.descent().addcmul_(pull, z - x),
+        data.row_sums().add_(pull),
+        least=_LEAST_EIGENVALUE,
+        steps=steps,
+    )
+    return change.add_(x).clamp_(min=0)

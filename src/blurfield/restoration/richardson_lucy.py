@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from .total_variation import TotalVariation
 from .trust import JUDGED_GAIN, local_doubt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .noise import NoiseOption
     from .pilot import Part
 
-__all__ = ["richardson_lucy"]
+__all__ = ["first_estimate", "richardson_lucy"]
 
 #: Variance per unit of light that is assumed in addition to the noise: fields are never exact.
 _MODEL_GAIN = 4.4e-5
@@ -64,6 +65,7 @@ def richardson_lucy(
     iterations: int = 40,
     tolerance: float = 1e-3,
     noise: NoiseOption = "auto",
+    saturation: bool = True,
     pilot: Part | None = None,
     restarts: Sequence[int] | None = None,
     progress: ProgressCallback | None = None,
@@ -104,6 +106,8 @@ def richardson_lucy(
         Stop once the relative change per iteration is below this.
     noise : "auto", "per-channel", pair of float or sequence of pairs
         See `blurfield.restoration.noise.resolve_noise`; the average over the channels is used.
+    saturation : bool
+        Whether clipped pixels are treated as such, or are taken at their brightness.
     pilot : (slice, slice), optional
         Rows and columns of the part that decides, by default the one that `pilot_part` finds.
     restarts : sequence of int, optional
@@ -131,22 +135,14 @@ def richardson_lucy(
     _check_options(smoothing, iterations, tolerance)
     reporter = Reporter(progress, iterations, "Richardson-Lucy")
     noise_model = mean_noise(resolve_noise(noise, blurry))
-    shift, gain, weight = _settings(noise_model, smoothing * math.sqrt(len(blurry) / 3))
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
+    problem = _Problem.of(blurry, noise_model, gamma, smoothing, saturation, reporter)
     radius = field.kernel_size // 2
-    x = extend(blurry, radius, "reflect").clamp_(min=0).add_(shift)
-    variation = None
-    if weight > 0:
-        slope = encoding_slope((x - shift).mean(0, keepdim=True), gamma)
-        variation = TotalVariation(slope.mul_(weight), len(x), reporter.poll)
-    likelihood = PoissonLikelihood(blurry, shift, reporter.poll)
     x, seen, facts = _minimise(
-        x,
+        problem,
+        problem.start(blurry, radius),
         operator,
-        likelihood,
-        variation,
-        minimum=shift,
         iterations=iterations,
         tolerance=tolerance,
         pilot=pilot or pilot_part(field.shape, lambda part: blurry[:, *part]),
@@ -154,12 +150,12 @@ def richardson_lucy(
         reporter=reporter,
     )
     height, width = field.shape
-    sharp = x[:, radius : radius + height, radius : radius + width] - shift
-    misfit = likelihood.misfit(seen, max(gain, JUDGED_GAIN))
+    sharp = x[:, radius : radius + height, radius : radius + width] - problem.shift
+    misfit = problem.likelihood.misfit(seen, max(problem.gain, JUDGED_GAIN))
     doubt = local_doubt(misfit, 2 * field.kernel_size)
     info = {
         "noise": noise_model.std(_MID_LEVEL),
-        "tv_weight": weight,
+        "tv_weight": problem.tv_weight,
         "unexplained": float(doubt.mean()),
         **facts,
         "repeat": {
@@ -171,6 +167,54 @@ def richardson_lucy(
     return sharp.lerp_(blurry, doubt), info
 
 
+def first_estimate(
+    blurry: Tensor,
+    operator: BlurOperator,
+    noise: NoiseModel,
+    *,
+    gamma: float,
+    smoothing: float,
+    saturation: bool,
+    iterations: int,
+    reporter: Reporter,
+) -> Tensor:
+    """What other methods begin with: the image after a few iterations without restarts.
+
+    Parameters
+    ----------
+    blurry : Tensor, shape (C, H, W)
+        Blurry image in linear light; not modified.
+    operator : BlurOperator
+        Its blur, with the boundary "valid".
+    noise : NoiseModel
+        Its noise.
+    gamma, smoothing, saturation
+        See `richardson_lucy`.
+    iterations : int
+        So many.
+    reporter : Reporter
+        Is told of each iteration.
+
+    Returns
+    -------
+    Tensor, shape (C, H + K − 1, W + K − 1)
+        Linear light, ≥ 0. Each pixel depends only on what is near it.
+    """
+    problem = _Problem.of(blurry, noise, gamma, smoothing, saturation, reporter)
+    field = operator.field
+    x, _, _ = _minimise(
+        problem,
+        problem.start(blurry, field.kernel_size // 2),
+        operator,
+        iterations=iterations,
+        tolerance=0,
+        pilot=(slice(0, field.shape[0]), slice(0, field.shape[1])),
+        restarts=(),
+        reporter=reporter,
+    )
+    return x.sub_(problem.shift)
+
+
 def _check_options(smoothing: float, iterations: int, tolerance: float) -> None:
     if not (math.isfinite(smoothing) and smoothing >= 0):
         raise ValueError(f"smoothing must be a finite number ≥ 0, but is {smoothing!r}")
@@ -180,21 +224,67 @@ def _check_options(smoothing: float, iterations: int, tolerance: float) -> None:
         raise ValueError(f"tolerance must be ≥ 0, but is {tolerance!r}")
 
 
-def _settings(noise: NoiseModel, smoothing: float) -> tuple[float, float, float]:
-    """Shift of the likelihood, variance per unit of light and weight of total variation."""
-    low, high = _SHIFT_LIMITS
-    shift = min(high, max(low, noise.floor / max(noise.gain, 1e-12)))
-    gain = noise.std(_MID_LEVEL) ** 2 / (_MID_LEVEL + shift) + _MODEL_GAIN
-    return shift, gain, smoothing * _TV_WEIGHT * (gain / _REFERENCE_GAIN) ** _TV_POWER
+@dataclass(frozen=True)
+class _Problem:
+    """What is minimised: the likelihood and total variation of images shifted by β.
+
+    Attributes
+    ----------
+    shift : float
+        β, see `PoissonLikelihood`.
+    gain : float
+        Variance of the noise per unit of light.
+    tv_weight : float
+        Of total variation in encoded light.
+    likelihood : PoissonLikelihood
+        Of the blurry image.
+    gamma : float
+        Exponent of the encoding.
+    """
+
+    shift: float
+    gain: float
+    tv_weight: float
+    likelihood: PoissonLikelihood
+    gamma: float
+
+    @classmethod
+    def of(
+        cls,
+        blurry: Tensor,
+        noise: NoiseModel,
+        gamma: float,
+        smoothing: float,
+        saturation: bool,
+        reporter: Reporter,
+    ) -> _Problem:
+        """Balance both terms by the noise of the image."""
+        low, high = _SHIFT_LIMITS
+        shift = min(high, max(low, noise.floor / max(noise.gain, 1e-12)))
+        gain = noise.std(_MID_LEVEL) ** 2 / (_MID_LEVEL + shift) + _MODEL_GAIN
+        # The sums over channels are of their number, the norm of their gradient of its root.
+        weight = smoothing * math.sqrt(len(blurry) / 3) * _TV_WEIGHT
+        weight *= (gain / _REFERENCE_GAIN) ** _TV_POWER
+        likelihood = PoissonLikelihood(blurry, shift, saturation, reporter.poll)
+        return cls(shift, gain, weight, likelihood, gamma)
+
+    def start(self, blurry: Tensor, radius: int) -> Tensor:
+        """The blurry image, larger by `radius` on each side, and shifted."""
+        return extend(blurry, radius, "reflect").clamp_(min=0).add_(self.shift)
+
+    def variation(self, x: Tensor, poll: Callable[[], None]) -> TotalVariation | None:
+        """Total variation, if it counts at all, weighted for images of the brightness of x."""
+        if self.tv_weight == 0:
+            return None
+        slope = encoding_slope((x - self.shift).mean(0, keepdim=True), self.gamma)
+        return TotalVariation(slope.mul_(self.tv_weight), len(x), poll)
 
 
 def _minimise(
+    problem: _Problem,
     x: Tensor,
     operator: BlurOperator,
-    likelihood: PoissonLikelihood,
-    variation: TotalVariation | None,
     *,
-    minimum: float,
     iterations: int,
     tolerance: float,
     pilot: Part,
@@ -202,6 +292,8 @@ def _minimise(
     reporter: Reporter,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Minimise divergence + total variation from `x`; return the minimiser and it blurred."""
+    likelihood, minimum = problem.likelihood, problem.shift
+    variation = problem.variation(x, reporter.poll)
     margin = operator.field.kernel_size - 1
     rows, cols = (slice(s.start, s.stop + margin) for s in pilot)  # the pilot in what is unknown
     seen_much = operator.column_sums().clamp(min=_MIN_SEEN)
