@@ -32,7 +32,8 @@ from blurfield.estimation.spectral import (
     pad_periodic,
     transfer_function,
 )
-from blurfield.estimation.windows import Windows, common_frame, judge
+from blurfield.estimation.windows import common_frame, judge
+from blurfield.windows import Windows
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from blurfield.compute import Reporter
 from blurfield.field import KernelField
+from blurfield.windows import Windows
 
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
-from .windows import Windows, common_frame, judge
+from .windows import common_frame, judge
 
 if TYPE_CHECKING:
     from torch import Tensor
