@@ -7,15 +7,14 @@ import math
 import pytest
 import torch
 from conformance import F64, close, img, kern, maps
+from through_deblur import check_method
 from torch import Tensor
 from torch.nn import functional
 
 from blurfield.boundary import extend
-from blurfield.compute import Cancelled
 from blurfield.field import KernelField
 from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator
-from blurfield.restoration import deblur
 from blurfield.restoration.methods import METHODS
 from blurfield.restoration.steepest_descent import (
     VARIANTS,
@@ -195,27 +194,8 @@ def test_a_wrong_field_gives_the_image_back():
 def test_through_deblur_and_cancelled():
     assert METHODS["steepest-descent"].installed
     _, blurry = scene()
-    picture = (255 * encode(blurry, 2.2)).round().permute(1, 2, 0).to(torch.uint8).numpy()
-    reports = []
-    result, info = deblur(
-        picture,
-        FIELD,
-        "steepest-descent",
-        iterations=4,
-        checkpoint="denoiser",
-        return_info=True,
-        progress=lambda *report: reports.append(report),
-    )
-    assert result.shape == picture.shape
-    assert (info["method"], info["variant"]) == ("steepest-descent", "linear")
-    assert reports[-1][:2] == (4, 4)
-
-    def cancel(done: int, total: int, message: str) -> None:
-        if done == 2:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        deblur(picture, FIELD, "steepest-descent", progress=cancel)
+    info = check_method("steepest-descent", blurry, FIELD, 4, iterations=4, checkpoint="denoiser")
+    assert info["variant"] == "linear"
 
 
 @pytest.mark.parametrize(

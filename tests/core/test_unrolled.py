@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from conformance import F64, close, fill, img, kern, maps
+from through_deblur import check_method
 
 from blurfield.checkpoints import find, user_folder, write_checkpoint
-from blurfield.compute import Cancelled
 from blurfield.field import KernelField
 from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator
 from blurfield.published_weights import import_weights
-from blurfield.restoration import deblur
 from blurfield.restoration.methods import METHODS, choose_method
 from blurfield.restoration.noise import estimate_noise
 from blurfield.restoration.unrolled import unrolled
@@ -237,26 +236,7 @@ def test_noise_level(installed):
 
 def test_through_deblur_and_cancelled(installed):
     _, blurry = scene()
-    picture = (255 * encode(blurry, 2.2)).round().permute(1, 2, 0).to(torch.uint8).numpy()
-    reports = []
-    result, info = deblur(
-        picture,
-        FIELD,
-        "unrolled",
-        variant="plain",
-        return_info=True,
-        progress=lambda *report: reports.append(report),
-    )
-    assert result.shape == picture.shape
-    assert (info["method"], info["variant"]) == ("unrolled", "plain")
-    assert reports[-1][:2] == (9, 9)
-
-    def cancel(done: int, total: int, message: str) -> None:
-        if done == 2:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        deblur(picture, FIELD, "unrolled", progress=cancel)
+    assert check_method("unrolled", blurry, FIELD, 9, variant="plain")["variant"] == "plain"
 
 
 @pytest.mark.parametrize(

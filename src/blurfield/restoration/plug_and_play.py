@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from .contrast import DARK, encoding_slope
 from .data_term import DataTerm
 from .denoisers import ARCHITECTURE, Denoiser
 from .noise import mean_noise, resolve_noise
+from .options import check_count, check_positive, check_variant
 from .richardson_lucy import first_estimate
 from .trust import STRICT, give_back
 
@@ -195,15 +195,12 @@ def plug_and_play(
 
 
 def _checked_schedule(variant: str, smoothing: float, iterations: int | None) -> _Schedule:
-    if variant not in _SCHEDULES:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    if not (math.isfinite(smoothing) and smoothing > 0):
-        raise ValueError(f"smoothing must be a finite number > 0, but is {smoothing!r}")
+    check_variant(variant, VARIANTS)
+    check_positive("smoothing", smoothing)
     schedule = _SCHEDULES[variant]
     if iterations is None:
         return schedule
-    if int(iterations) != iterations or iterations < 1:
-        raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
+    check_count("iterations", iterations)
     return replace(schedule, outer=int(iterations))
 
 

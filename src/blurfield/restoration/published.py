@@ -26,6 +26,8 @@ from blurfield.compute import Reporter
 from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator, saturate, saturate_derivative
 
+from .options import check_count, check_variant
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -152,10 +154,8 @@ def published_in_linear_light(
 def _check_options(
     variant: str, iterations: int, smoothing: float, threshold: float | None, combined_only: bool
 ) -> None:
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    if int(iterations) != iterations or iterations < 1:
-        raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
+    check_variant(variant, VARIANTS)
+    check_count("iterations", iterations)
     if not 0 <= smoothing <= 1e3 / 16:  # beyond, 1 − λ·div may reach 0
         raise ValueError(f"smoothing must be in [0, 62.5] for this variant, but is {smoothing!r}")
     if threshold is not None and variant not in _DEFAULT_THRESHOLDS:

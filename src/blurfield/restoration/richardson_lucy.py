@@ -15,6 +15,7 @@ from blurfield.operator import BlurOperator
 from .contrast import encoding_slope
 from .likelihood import PoissonLikelihood
 from .noise import NoiseModel, mean_noise, resolve_noise
+from .options import check_count, check_not_negative
 from .pilot import pilot_part
 from .total_variation import TotalVariation
 from .trust import JUDGED_GAIN, local_doubt
@@ -216,10 +217,8 @@ def first_estimate(
 
 
 def _check_options(smoothing: float, iterations: int, tolerance: float) -> None:
-    if not (math.isfinite(smoothing) and smoothing >= 0):
-        raise ValueError(f"smoothing must be a finite number ≥ 0, but is {smoothing!r}")
-    if int(iterations) != iterations or iterations < 1:
-        raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
+    check_not_negative("smoothing", smoothing)
+    check_count("iterations", iterations)
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be ≥ 0, but is {tolerance!r}")
 

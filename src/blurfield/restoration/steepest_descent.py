@@ -15,6 +15,7 @@ from blurfield.operator import BlurOperator, saturate, saturate_derivative
 
 from .denoisers import Denoiser
 from .noise import estimate_noise
+from .options import check_count, check_not_negative, check_variant
 from .trust import give_back
 
 if TYPE_CHECKING:
@@ -120,15 +121,12 @@ def steepest_descent(
         If an option is out of range, the checkpoint is for another network, or the image is
         smaller than the kernels.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    if not (math.isfinite(smoothing) and smoothing >= 0):
-        raise ValueError(f"smoothing must be a finite number ≥ 0, but is {smoothing!r}")
+    check_variant(variant, VARIANTS)
+    check_not_negative("smoothing", smoothing)
     ours = variant == "linear"
     if iterations is None:
         iterations = _ITERATIONS if ours else _PUBLISHED_ITERATIONS
-    if int(iterations) != iterations or iterations < 1:
-        raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
+    check_count("iterations", iterations)
     reporter = Reporter(progress, iterations, "Steepest descent")
     denoise: Denoise = Denoiser.load(checkpoint, device=blurry.device, poll=reporter.poll)
     noisy = blurry if noisy is None else noisy

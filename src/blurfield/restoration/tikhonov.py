@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +14,7 @@ from .chebyshev import solve_by_chebyshev
 from .contrast import encoding_slope
 from .data_term import DataTerm
 from .noise import mean_noise, resolve_noise
+from .options import check_count, check_positive
 from .trust import UNFINISHED, give_back
 
 if TYPE_CHECKING:
@@ -96,10 +96,8 @@ def tikhonov(
     ValueError
         If an option is out of range or the image is smaller than the kernels.
     """
-    if not (math.isfinite(smoothing) and smoothing > 0):
-        raise ValueError(f"smoothing must be a finite number > 0, but is {smoothing!r}")
-    if int(iterations) != iterations or iterations < 1:
-        raise ValueError(f"iterations must be a whole number ≥ 1, but is {iterations!r}")
+    check_positive("smoothing", smoothing)
+    check_count("iterations", iterations)
     reporter = Reporter(progress, iterations + 1, "Preview")
     models = resolve_noise(noise, blurry)
     field = field.to(blurry.device, blurry.dtype)

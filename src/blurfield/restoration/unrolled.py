@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from blurfield.operator import BlurOperator
 
 from .denoisers import Denoiser
 from .noise import estimate_noise
+from .options import check_positive, check_variant
 from .unrolled_network import ITERATIONS, UnrolledNetwork
 
 if TYPE_CHECKING:
@@ -141,15 +141,12 @@ def unrolled(
 
 
 def _check_options(variant: str, smoothing: float, light: str | None, sigma: float | str) -> None:
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
+    check_variant(variant, VARIANTS)
     if light not in (None, *_LIGHTS):
         raise ValueError(f"light must be one of {', '.join(_LIGHTS)}, but is {light!r}")
-    for name, value in (("smoothing", smoothing), ("sigma", sigma)):
-        if name == "sigma" and value == "auto":
-            continue
-        if isinstance(value, str) or not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a finite number > 0, but is {value!r}")
+    check_positive("smoothing", smoothing)
+    if sigma != "auto":
+        check_positive("sigma", sigma)
 
 
 def _load(weights: Checkpoint, reporter: Reporter) -> UnrolledNetwork:
