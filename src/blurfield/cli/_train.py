@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blurfield.training.factories import RestorerFactory
-    from blurfield.training.loop import Task
     from blurfield.training.restoration_samples import RestorationSamples
     from blurfield.training.settings import RunSettings
     from blurfield.training.source import Source
+    from blurfield.training.task import Task
 
     from ._console import Console
 

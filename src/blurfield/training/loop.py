@@ -7,7 +7,7 @@ import signal
 import time
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,43 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .settings import RunSettings
+    from .task import Task
 
 #: Steps that may give a gradient that is not finite within one report.
 _MOST_BAD_STEPS = 20
 #: The learning rate follows time rather than steps when a call is limited by minutes.
 _SEED_STRIDE = 1_000_003
-
-
-class Task(Protocol):
-    """What is trained: data, network, loss and validation.
-
-    Attributes
-    ----------
-    architecture : str
-        Kind of the network, see `blurfield.checkpoints.Checkpoint`.
-    gamma : float
-        Exponent that is applied to the encoded values that the network sees.
-    config : dict
-        Parameters of the network; all of them once there is one.
-    """
-
-    architecture: str
-    gamma: float
-    config: dict[str, Any]
-
-    def network(self) -> nn.Module:
-        """A new network with random weights."""
-
-    def make(self, generator: torch.Generator, number: int) -> Any:
-        """Make the batch of a step, on the device."""
-
-    def losses(
-        self, network: nn.Module, batch: Any, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Terms of the loss of a batch; ``loss`` is what is minimised."""
-
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Figures of merit on held-out samples."""
 
 
 class Trainer:
