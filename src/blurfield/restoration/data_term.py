@@ -42,6 +42,8 @@ class DataTerm:
         Of each channel.
     saturation : bool
         Whether the sensor saturates; if not, clipped pixels are taken at their brightness.
+    exposure : float
+        How dark the image is, see `blurfield.restoration.contrast.exposure_of`.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class DataTerm:
         operator: BlurOperator,
         noise: Sequence[NoiseModel],
         saturation: bool,
+        exposure: float = 1.0,
     ) -> None:
         self._blurry = blurry
         self._operator = operator
         self._noise = noise
         self._saturation = saturation
+        self._least_variance = (_LEAST_NOISE * exposure) ** 2
         #: The estimate blurred, A x, as observed last.
         self.seen = blurry
         self._residual = torch.zeros_like(blurry)
@@ -86,7 +90,7 @@ class DataTerm:
 
     def _inverse_variance(self, light: Tensor) -> Tensor:
         variances = [
-            model.variance(plane).add_(_LEAST_NOISE**2)
+            model.variance(plane).add_(self._least_variance)
             for plane, model in zip(light, self._noise, strict=True)
         ]
         return torch.stack(variances).reciprocal_()
