@@ -62,6 +62,11 @@ class Windows:
             [image[y : y + height, x : x + width] for y in self.rows for x in self.columns]
         )
 
+    def centres(self) -> list[tuple[float, float]]:
+        """Coordinates (y, x) of the middles of the windows, row by row."""
+        down, across = ((n - 1) / 2 for n in self.size)
+        return [(y + down, x + across) for y in self.rows for x in self.columns]
+
     def grid(self, values: Tensor) -> Tensor:
         """Return values (N, C) of the windows as maps (C, rows, columns)."""
         return values.T.reshape(-1, len(self.rows), len(self.columns))

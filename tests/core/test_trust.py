@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from blurfield import KernelField
 from blurfield.restoration.noise import NoiseModel
 from blurfield.restoration.trust import STRICT, USUAL, give_back, local_doubt, squared_misfit
 
@@ -69,7 +70,8 @@ def test_gives_back_what_is_not_explained() -> None:
     blurry, sharp = torch.full((3, 40, 60), 0.4), torch.full((3, 40, 60), 0.2)
     seen = blurry.clone()
     seen[..., 40:] += 0.3
-    result, unexplained = give_back(sharp, blurry, seen, NOISE, 5)
+    field = KernelField.uniform(torch.full((5, 5), 1 / 25), (40, 60))
+    result, unexplained = give_back(sharp, blurry, seen, NOISE, field)
     torch.testing.assert_close(result[..., :30], sharp[..., :30])
     torch.testing.assert_close(result[..., 50:], blurry[..., 50:])
     assert 0.25 < unexplained < 0.45

@@ -14,7 +14,7 @@ from blurfield.field import KernelField
 from blurfield.windows import Windows
 
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
-from .windows import common_frame, judge
+from .windows import common_frame, in_place, judge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,6 +140,7 @@ def estimate_windowed(
     scores = judge(trials.cut(grey), kernels, reporter.poll)
     weights = torch.softmax(-scores / layout.tolerance, dim=1)
     confidence = _agreement(kernels, weights)
+    kernels = in_place(kernels, weights.mean(0))
     mixing = trials.on_cells(weights, stride)
     field = KernelField(
         kernels.flip(-2, -1),

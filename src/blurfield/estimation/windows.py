@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
 from blurfield.comparison import kernel_similarity
 
 from .evidence import SpectralEvidence
-from .kernels import align
+from .kernels import align, shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Kernels less alike than this keep their own place in `common_frame`.
 _RELATED = 0.5
+#: Squared differences of pixels grow with about this power of their distance, and what a common
+#: translation may cut off of the average kernel.
+_GROWTH, _MOST_CUT = 0.5, 0.01
 #: Elements (windows × kernels × frequencies) that are compared at a time.
 _COMPARED = 1 << 23
 
@@ -57,3 +61,39 @@ def common_frame(kernels: Tensor, poll: Callable[[], None]) -> Tensor:
             moved[index] = align(moved[index], moved[placed[column]])
         placed.append(index)
     return moved
+
+
+def in_place(kernels: Tensor, weights: Tensor) -> Tensor:
+    """Move all kernels (C, K, K) by the same whole pixels, so that sharp images stay in place.
+
+    Blur and sharp image are known up to opposite translations. Of these the one is taken by which
+    the blurry image, as it is, is most alike to the sharp one. A blurry image is a mixture of
+    translated sharp ones, from which another translation of it differs the more, the farther apart
+    they are, in photographs as about the root of the distance. So the middle of the average kernel
+    is where the mean root of the distances to its taps is smallest: its median rather than its
+    centre of mass, which light that strayed far pulls aside.
+
+    Parameters
+    ----------
+    kernels : Tensor
+        Point-spread functions (C, K, K).
+    weights : Tensor
+        How much each counts in the average, (C,).
+    """
+    size = kernels.shape[-1]
+    average = torch.einsum("c,cij->ij", weights, kernels)
+    taps = torch.arange(1 - size, size, dtype=average.dtype, device=average.device)
+    distance = taps.square()[:, None].add(taps.square()).pow(_GROWTH / 2)
+    costs = functional.conv2d(distance[None, None], average[None, None])[0, 0].flip(0, 1)
+    # Nothing to speak of may leave the kernel's square.
+    for axis in (0, 1):
+        share = average.sum(1 - axis)
+        share = share / share.sum()
+        first = int((share.cumsum(0) <= _MOST_CUT).sum())
+        last = size - 1 - int((share.flip(0).cumsum(0) <= _MOST_CUT).sum())
+        middle = size // 2
+        place = torch.arange(size, device=average.device)
+        outside = (place > middle + first) | (place < middle - (size - 1 - last))
+        costs = costs.masked_fill(outside[:, None] if axis == 0 else outside, torch.inf)
+    row, column = divmod(int(costs.argmin()), size)
+    return shift(kernels, kernels.new_tensor([size // 2 - row, size // 2 - column]))

@@ -81,18 +81,6 @@ class PoissonLikelihood:
             out[bright] *= saturate_derivative(s[bright] - self._shift)
         return excess
 
-    def misfit(self, seen: Tensor, gain: float) -> Tensor:
-        """Squared residual in units of its expected variance gain·(R(s) + β), (1, H, W).
-
-        Mean over the channels. About 1 where the estimate explains the image, and below where it
-        explains some of the noise, too.
-        """
-        misfit = torch.zeros_like(self._target[:1])
-        for v, s in zip(self._target, seen, strict=True):
-            model = self._saturated(s)
-            misfit[0] += (v - model).square_().div_(model)
-        return misfit.div_(gain * len(seen))
-
     def _saturated(self, seen: Tensor) -> Tensor:
         """R(s) + β of one plane."""
         self._poll()

@@ -182,8 +182,17 @@ def plug_and_play(
         z = decode(denoiser(encode(x, encoding), sigma), encoding)
         reporter.advance()
     sharp = z[:, radius : radius + height, radius : radius + width]
-    data.observe(z)
-    sharp, unexplained = give_back(sharp, blurry, data.seen, overall, field.kernel_size, STRICT)
+    data.observe(x)
+    sharp, unexplained = give_back(
+        sharp,
+        blurry,
+        data.seen,
+        overall,
+        field,
+        STRICT,
+        smoothing=smoothing,
+        poll=reporter.poll,
+    )
     return sharp, {
         "iterations": schedule.outer,
         "converged": False,

@@ -18,7 +18,7 @@ from .noise import NoiseModel, mean_noise, resolve_noise
 from .options import check_count, check_not_negative
 from .pilot import pilot_part
 from .total_variation import TotalVariation
-from .trust import JUDGED_GAIN, local_doubt
+from .trust import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -152,12 +152,19 @@ def richardson_lucy(
     )
     height, width = field.shape
     sharp = x[:, radius : radius + height, radius : radius + width] - problem.shift
-    misfit = problem.likelihood.misfit(seen, max(problem.gain, JUDGED_GAIN))
-    doubt = local_doubt(misfit, 2 * field.kernel_size)
+    sharp, unexplained = give_back(
+        sharp,
+        blurry,
+        seen.sub_(problem.shift),
+        noise_model,
+        field,
+        smoothing=smoothing,
+        poll=reporter.poll,
+    )
     info = {
         "noise": noise_model.std(_MID_LEVEL),
         "tv_weight": problem.tv_weight,
-        "unexplained": float(doubt.mean()),
+        "unexplained": unexplained,
         **facts,
         "repeat": {
             "iterations": facts["iterations"],
@@ -165,7 +172,7 @@ def richardson_lucy(
             "restarts": facts.pop("restarts"),
         },
     }
-    return sharp.lerp_(blurry, doubt), info
+    return sharp, info
 
 
 def first_estimate(
@@ -231,8 +238,6 @@ class _Problem:
     ----------
     shift : float
         β, see `PoissonLikelihood`.
-    gain : float
-        Variance of the noise per unit of light.
     tv_weight : float
         Of total variation in encoded light.
     likelihood : PoissonLikelihood
@@ -242,7 +247,6 @@ class _Problem:
     """
 
     shift: float
-    gain: float
     tv_weight: float
     likelihood: PoissonLikelihood
     gamma: float
@@ -265,7 +269,7 @@ class _Problem:
         weight = smoothing * math.sqrt(len(blurry) / 3) * _TV_WEIGHT
         weight *= (gain / _REFERENCE_GAIN) ** _TV_POWER
         likelihood = PoissonLikelihood(blurry, shift, saturation, reporter.poll)
-        return cls(shift, gain, weight, likelihood, gamma)
+        return cls(shift, weight, likelihood, gamma)
 
     def start(self, blurry: Tensor, radius: int) -> Tensor:
         """The blurry image, larger by `radius` on each side, and shifted."""

@@ -159,7 +159,8 @@ def steepest_descent(
         blurry,
         operator.forward(extended),
         estimate_noise(noisy),
-        field.kernel_size,
+        field,
+        poll=reporter.poll,
     )
     return sharp, facts
 

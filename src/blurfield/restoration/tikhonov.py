@@ -127,8 +127,10 @@ def tikhonov(
         blurry,
         data.seen,
         overall,
-        field.kernel_size,
+        field,
         UNFINISHED,
+        smoothing=smoothing,
+        poll=reporter.poll,
     )
     return sharp, {
         "iterations": iterations,

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional
 
-from blurfield.operator import saturate
+from blurfield.operator import BlurOperator, saturate
+
+from .estimated import doubt_in_estimate, is_estimated
+from .noise import NoiseModel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-    from .noise import NoiseModel
+    from blurfield.field import KernelField
 
 __all__ = [
     "JUDGED_GAIN",
@@ -36,11 +41,15 @@ class Limits(NamedTuple):
         Below the first one the field is trusted, above the second one not at all.
     overall : bool
         Whether a field that is wrong on the whole is trusted nowhere more than that.
+    unfinished : float
+        What a method may leave of the residual that the blurry image itself has, as squares,
+        also where that is more than noise.
     """
 
     trusted: float
     wrong: float
     overall: bool = False
+    unfinished: float = 0.0
 
 
 #: Residuals are judged in units of their expected variance, at least that of this gain.
@@ -48,8 +57,9 @@ JUDGED_GAIN = 2e-4
 
 #: True and slightly wrong fields reach 1, wrong ones 2 to 500.
 USUAL = Limits(1.3, 2.5)
-#: For methods which explain images down to their noise if the field is right.
-STRICT = Limits(1.1, 1.6, overall=True)
+#: For methods which explain images down to their noise if the field is right, or stop not long
+#: before that if there is hardly any.
+STRICT = Limits(0.9, 1.4, overall=True, unfinished=0.15)
 #: For methods which stop long before they explain an image.
 UNFINISHED = Limits(3.9, 7.5)
 
@@ -77,17 +87,22 @@ def local_doubt(misfit: Tensor, window: int, limits: Limits = USUAL) -> Tensor:
     Tensor, shape (1, H, W)
         0 where the field is trusted to 1 where it is certainly wrong.
     """
-    # Around every pixel in the same way, so that it does not matter where an image begins.
-    half = (min(window, *misfit.shape[-2:]) - 1) // 2
-    local = misfit.clamp(max=_MAX_MISFIT)
-    for size, padding in (((2 * half + 1, 1), (half, 0)), ((1, 2 * half + 1), (0, half))):
-        local = functional.avg_pool2d(
-            local, size, stride=1, padding=padding, count_include_pad=False
-        )
+    local = _around(misfit.clamp(max=_MAX_MISFIT), window)
     if limits.overall:
         local = local.clamp_(min=float(local.mean()))
     span = math.log(limits.wrong / limits.trusted)
     return local.div_(limits.trusted).log_().div_(span).clamp_(0, 1)
+
+
+def _around(values: Tensor, window: int) -> Tensor:
+    """Mean over a square around each pixel, cut off at the edges of the image."""
+    # Around every pixel in the same way, so that it does not matter where an image begins.
+    half = (min(window, *values.shape[-2:]) - 1) // 2
+    for size, padding in (((2 * half + 1, 1), (half, 0)), ((1, 2 * half + 1), (0, half))):
+        values = functional.avg_pool2d(
+            values, size, stride=1, padding=padding, count_include_pad=False
+        )
+    return values
 
 
 def squared_misfit(blurry: Tensor, seen: Tensor, noise: NoiseModel) -> Tensor:
@@ -122,10 +137,16 @@ def give_back(
     blurry: Tensor,
     seen: Tensor,
     noise: NoiseModel,
-    kernel_size: int,
+    field: KernelField,
     limits: Limits = USUAL,
+    *,
+    smoothing: float = 1.0,
+    poll: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, float]:
     """Replace by the blurry image what a wrong field has made of it.
+
+    Known fields are doubted where they leave residuals, see `local_doubt`; estimated ones
+    everywhere to some degree, see `doubt_in_estimate`.
 
     Parameters
     ----------
@@ -133,10 +154,14 @@ def give_back(
         What a method returned for the blurry image, and it blurred again; linear light.
     noise : NoiseModel
         Noise of the blurry image.
-    kernel_size : int
-        Side K of the kernels in pixels.
+    field : KernelField
+        On the device of the images.
     limits : Limits
-        See `local_doubt`.
+        For known fields, see `local_doubt`.
+    smoothing : float
+        For estimated fields: the more smoothing is asked for, the less they are trusted.
+    poll : callable
+        Called between steps; may raise to stop.
 
     Returns
     -------
@@ -146,5 +171,21 @@ def give_back(
         Part of the image that was given back, from 0 to 1.
     """
     misfit = squared_misfit(blurry, seen, noise)
-    doubt = local_doubt(misfit, 2 * kernel_size, limits)
+    if is_estimated(field):
+        count = len(blurry)
+        doubt = doubt_in_estimate(
+            sharp.mean(0, keepdim=True),
+            blurry.mean(0, keepdim=True),
+            misfit.clamp_(max=_MAX_MISFIT),
+            NoiseModel(noise.gain / count, noise.floor / count),
+            field,
+            smoothing=smoothing,
+            poll=poll,
+        )
+    else:
+        if limits.unfinished:
+            again = BlurOperator(field, boundary="reflect", poll=poll).forward(blurry)
+            most = _around(squared_misfit(blurry, again, noise), 2 * field.kernel_size)
+            misfit.div_(most.mul_(limits.unfinished).clamp_min_(1))
+        doubt = local_doubt(misfit, 2 * field.kernel_size, limits)
     return sharp.lerp(blurry, doubt), float(doubt.mean())

@@ -1,0 +1,146 @@
+"""How far to go towards images that were restored with estimated fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from drawings import photograph
+from torch import Tensor
+
+import blurfield
+from blurfield import KernelField
+from blurfield.operator import BlurOperator
+from blurfield.restoration.estimated import doubt_in_estimate, is_estimated
+from blurfield.restoration.mirror import mirror_evidence
+from blurfield.restoration.noise import NoiseModel
+from blurfield.restoration.trust import give_back
+from blurfield.windows import Windows
+
+SIDE = 96
+NOISE = NoiseModel(0.0, 1e-5)
+WINDOWS = Windows.on((SIDE, SIDE), 64, 32, 100)
+
+
+def hook(size: int = 9) -> Tensor:
+    """A kernel that is unlike its mirror image: most light at one end of a bent line."""
+    kernel = torch.zeros(size, size)
+    kernel[1, 1:8] = torch.tensor([6.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0])
+    kernel[2:8, 7] = 0.5
+    return kernel / kernel.sum()
+
+
+def field(kernel: Tensor, **metadata: Any) -> KernelField:
+    return KernelField.uniform(kernel, (SIDE, SIDE), metadata)
+
+
+def scene() -> tuple[Tensor, Tensor]:
+    """Sharp and blurry image in linear light, (1, H, W)."""
+    sharp = torch.from_numpy(photograph(SIDE)).permute(2, 0, 1).float().div(255).mean(0)[None]
+    clean = BlurOperator(field(hook())).forward(sharp)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    return sharp, clean + NOISE.floor**0.5 * noise
+
+
+def nothing() -> None:
+    pass
+
+
+def evidence(kernel: Tensor) -> Tensor:
+    return mirror_evidence(scene()[1][0], field(kernel), NOISE, WINDOWS, nothing)
+
+
+def doubt(sharp: Tensor, kernel: Tensor, misfit: float = 1.0, smoothing: float = 1.0) -> Tensor:
+    blurry = scene()[1]
+    return doubt_in_estimate(
+        sharp,
+        blurry,
+        torch.full_like(blurry, misfit),
+        NOISE,
+        field(kernel),
+        smoothing=smoothing,
+        poll=nothing,
+    )
+
+
+def test_who_guesses() -> None:
+    assert is_estimated(field(hook(), model="windowed"))
+    assert not is_estimated(field(hook(), model="simulation"))
+    assert not is_estimated(field(hook()))
+
+
+def test_mirror_images_are_told_apart() -> None:
+    right = evidence(hook())
+    assert right.shape == (4,)
+    assert float(right.min()) > 0.03
+    torch.testing.assert_close(evidence(hook().flip(-2, -1)), -right, rtol=1e-3, atol=1e-5)
+
+
+def test_symmetric_kernels_have_no_mirror_image() -> None:
+    symmetric = (hook() + hook().flip(-2, -1)) / 2
+    assert float(evidence(symmetric).abs().max()) < 1e-4
+
+
+def test_windows_are_judged_by_the_kernel_in_their_middle() -> None:
+    mixing = torch.zeros(2, 1, SIDE)
+    mixing[0, :, : SIDE // 2] = 1
+    mixing[1] = 1 - mixing[0]
+    halves = KernelField(torch.stack([hook(), hook().flip(-2, -1)]), mixing, (SIDE, SIDE))
+    found = mirror_evidence(scene()[1][0], halves, NOISE, WINDOWS, nothing)
+    left, right = found[0::2], found[1::2]
+    assert float(left.min()) > 0 > float(right.max())
+
+
+def test_right_results_are_doubted_less() -> None:
+    sharp, blurry = scene()
+    wrong = blurry + 3 * (blurry - sharp)  # as far from the blurry image, or farther, but not there
+    trusted, doubted = doubt(sharp, hook()), doubt(wrong, hook().flip(-2, -1))
+    assert trusted.shape == (1, SIDE, SIDE)
+    assert float(trusted.mean()) < 0.3
+    assert float(doubted.mean()) > 0.9
+
+
+@pytest.mark.parametrize(("misfit", "change"), [(2.0, 1.0), (1.0, 3.0)])
+def test_residuals_and_great_changes_raise_doubt(misfit: float, change: float) -> None:
+    sharp, blurry = scene()
+    base = doubt(sharp, hook())
+    assert bool((doubt(blurry + change * (sharp - blurry), hook(), misfit) > base).all())
+
+
+def test_crisp_images_need_fewer_reasons() -> None:
+    sharp = scene()[0]
+    crisp, usual, calm = (doubt(sharp, hook(), 2.0, s).mean() for s in (0.25, 1, 4))
+    assert crisp < usual < calm
+    assert float(doubt(sharp, hook(), 5.0, 0).max()) == 0
+
+
+def test_only_estimates_are_doubted_without_residuals() -> None:
+    sharp, blurry = scene()
+    symmetric = (hook() + hook().flip(-2, -1)) / 2
+    known, shared = give_back(sharp, blurry, blurry, NOISE, field(symmetric))
+    torch.testing.assert_close(known, sharp)
+    assert shared == 0
+    guessed, shared = give_back(sharp, blurry, blurry, NOISE, field(symmetric, model="windowed"))
+    assert 0 < shared < 1
+    between = (guessed - sharp) * (blurry - guessed)
+    assert float(between.min()) >= -1e-6
+
+
+def test_flat_images() -> None:
+    flat = torch.full((1, SIDE, SIDE), 0.5)
+    result = doubt_in_estimate(
+        flat, flat, torch.zeros_like(flat), NOISE, field(hook()), smoothing=1.0, poll=nothing
+    )
+    assert bool(torch.isfinite(result).all())
+
+
+def test_methods_ask_whether_a_field_was_guessed() -> None:
+    blurry, truth = blurfield.simulate(photograph(SIDE), max_extent=9, seed=1)
+    guessed = truth.with_metadata(model="windowed")
+    for method in ("richardson-lucy", "tikhonov"):
+        shares = [
+            blurfield.deblur(blurry, of, method, iterations=5, return_info=True)[1]["unexplained"]
+            for of in (truth, guessed)
+        ]
+        assert shares[0] < 0.01 < shares[1], method
