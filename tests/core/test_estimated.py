@@ -12,7 +12,8 @@ from torch import Tensor
 import blurfield
 from blurfield import KernelField
 from blurfield.operator import BlurOperator
-from blurfield.restoration.estimated import doubt_in_estimate, is_estimated
+from blurfield.restoration.estimated import doubt_in_estimate
+from blurfield.restoration.methods import is_estimated
 from blurfield.restoration.mirror import mirror_evidence
 from blurfield.restoration.noise import NoiseModel
 from blurfield.restoration.trust import give_back
@@ -133,6 +134,25 @@ def test_flat_images() -> None:
         flat, flat, torch.zeros_like(flat), NOISE, field(hook()), smoothing=1.0, poll=nothing
     )
     assert bool(torch.isfinite(result).all())
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [
+        ("plug-and-play", "uint8"),
+        ("plug-and-play", "float32"),
+        ("richardson-lucy", "uint8"),
+        ("tikhonov", "uint8"),
+    ],
+)
+def test_known_fields_explain_images_without_noise(method: str, dtype: str) -> None:
+    image = photograph(SIDE)
+    image = image if dtype == "uint8" else (image / 255).astype(dtype)
+    blurry, truth = blurfield.simulate(image, max_extent=13, seed=1, noise=0)
+    sharp, info = blurfield.deblur(blurry, truth, method, return_info=True)
+    assert info["unexplained"] < 0.02
+    before, after = (((x.astype(float) - image) ** 2).mean() for x in (blurry, sharp))
+    assert after < 0.5 * before
 
 
 def test_methods_ask_whether_a_field_was_guessed() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from blurfield.compute import available_memory, choose_device, usable_share
 from blurfield.image_parts import ImageParts
 
-from .methods import choose_method
+from .methods import choose_method, is_estimated
 from .tiles import bytes_needed, deblur_in_tiles
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def deblur(
         ``"plug-and-play"`` (best for known fields), ``"richardson-lucy"`` (classical, more robust
         with estimated fields), ``"tikhonov"`` (a preview within seconds) or another one of
         `blurfield.restoration.METHODS`. ``"auto"`` takes plug-and-play if its network is installed,
-        it knows the options, the field is from no model (a kernel file, say), and the image is
+        it knows the options, the field is known (simulated, or a kernel file), and the image is
         restored on a GPU or has at most 5 million pixels; Richardson-Lucy otherwise.
     gamma : float or "auto"
         Exponent from the image's values to linear light. ``"auto"`` takes the one that the field
@@ -69,12 +69,14 @@ def deblur(
     strength : float
         From 0, faithful and calm, to 1, as crisp as the image's noise allows and beyond. 0.5 is
         the automatic balance, at which noise is smoothed as much as there is of it; each quarter
-        up or down halves or doubles that smoothing.
+        up or down halves or doubles that smoothing, and doubles or halves the odds by which
+        estimated fields are trusted.
     memory : int or "auto"
         Bytes that may be used in addition to the image and the result. Images that need more are
         deblurred in overlapping parts, which takes more time; arrays on disk (`numpy.memmap`) are
-        then read part by part. The result is the same within 1e-3 of white. ``"auto"`` takes most
-        of what is free on the device.
+        then read part by part. The result is the same within 1e-3 of white for known fields, and
+        within a few hundredths for estimated ones, which are judged in windows. ``"auto"`` takes
+        most of what is free on the device.
     return_info : bool
         Return what was done, too.
     **options
@@ -128,7 +130,7 @@ def deblur(
         options,
         pixels=field.shape[0] * field.shape[1],
         device=chosen,
-        estimated="model" in field.metadata,
+        estimated=is_estimated(field),
     )
     limit = _memory_limit(memory, chosen)
     own = {name: value for name, value in options.items() if name != "variant"}

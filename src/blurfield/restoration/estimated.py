@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .noise import NoiseModel
 
-__all__ = ["doubt_in_estimate", "evidence", "is_estimated", "log_odds"]
+__all__ = ["doubt_in_estimate", "evidence", "log_odds"]
 
 #: Sides of the windows that are judged, and distances between them, in kernel sizes.
 _SIDE, _STRIDE = 4, 2
@@ -43,11 +43,6 @@ _LEAST_SQUARE = 1e-9
 #: methods) so that the mean gain in PSNR is high and hardly any image becomes worse, see
 #: docs/evaluation.md.
 _PRIOR, _PER_MISFIT, _PER_AMPLIFICATION, _PER_MIRROR = -0.3, 2.5, 0.9, 52.0
-
-
-def is_estimated(field: KernelField) -> bool:
-    """Whether a model has guessed a field from an image; others are taken to be known."""
-    return bool(field.metadata.get("model", "simulation") != "simulation")
 
 
 def doubt_in_estimate(

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from blurfield.operator import BlurOperator, saturate
 
-from .estimated import doubt_in_estimate, is_estimated
+from .estimated import doubt_in_estimate
+from .methods import is_estimated
 from .noise import NoiseModel
 
 if TYPE_CHECKING:
