@@ -131,6 +131,23 @@ def test_linear_data_with_the_noise_of_a_camera() -> None:
     assert error(sharp) < 0.6 * error(noisy)
 
 
+def test_dark_images_are_restored_as_well() -> None:
+    """A hundredth of the light with a hundredth of the noise."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.as_tensor(astronaut().copy()).permute(2, 0, 1)[1:2].float().div(255).pow(2.2)
+    field = shaken()[1]
+    light = BlurOperator(field).forward(truth)
+    noisy = light + 0.003 * torch.randn(light.shape, generator=generator)
+
+    def error(scale: float) -> float:
+        sharp, _ = plug_and_play(noisy * scale, field, gamma=1.0, noise=(0.0, 0.003 * scale))
+        return float((sharp / scale - truth).square().mean().sqrt())
+
+    usual = error(1.0)
+    assert usual < 0.6 * float((noisy - truth).square().mean().sqrt())
+    assert error(0.01) < 1.1 * usual
+
+
 def test_one_tap_field() -> None:
     basis = torch.eye(9).reshape(9, 3, 3)
     field = KernelField(basis, torch.full((9, 1, 1), 1 / 9), (32, 40))

@@ -13,7 +13,7 @@ from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator
 
 from .chebyshev import solve_by_chebyshev
-from .contrast import DARK, encoding_slope
+from .contrast import DARK, encoding_slope, exposure_of
 from .data_term import DataTerm
 from .denoisers import ARCHITECTURE, Denoiser
 from .noise import mean_noise, resolve_noise
@@ -88,6 +88,7 @@ def plug_and_play(
     noise: NoiseOption = "auto",
     saturation: bool = True,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
+    noisy: Tensor | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Deblur by half-quadratic splitting, with a denoiser as the image prior.
@@ -98,14 +99,14 @@ def plug_and_play(
         x ← argmin Σ w (y − A x)² + λ/σ² Σ e′(z)² (x − z)²
         z ← decode(denoise(encode(x), σ))
 
-    while σ falls from 49/255 to about the image's own noise level. Light adds up where it is
-    linear, but the denoiser knows images as they are displayed: the distance of x and z is hence
-    measured in encoded light, with the slope e′ of the encoding at z. The weights w are inverse
-    variances of the noise, and clipped pixels are taken as such, see `DataTerm`. The unknown image
-    is larger than the blurry one by half a kernel on each side, so nothing has to be assumed about
-    what lies outside the frame. The first x is that of some iterations of Richardson-Lucy, which
-    find the brightness of saturated lights, too; then the first step is solved by Chebyshev's
-    iterations that begin where the last ones ended.
+    while σ falls from 49/255 (less in dark images) to about the image's own noise level. Light adds
+    up where it is linear, but the denoiser knows images as they are displayed: the distance of x
+    and z is hence measured in encoded light, with the slope e′ of the encoding at z. The weights w
+    are inverse variances of the noise, and clipped pixels are taken as such, see `DataTerm`. The
+    unknown image is larger than the blurry one by half a kernel on each side, so nothing has to be
+    assumed about what lies outside the frame. The first x is that of some iterations of
+    Richardson-Lucy, which find the brightness of saturated lights, too; then the first step is
+    solved by Chebyshev's iterations that begin where the last ones ended.
 
     Where residuals far greater than noise remain, the field cannot be right, and the blurry image
     is given back, see `blurfield.restoration.trust`.
@@ -132,6 +133,8 @@ def plug_and_play(
     checkpoint : Checkpoint, str or path-like, optional
         Weights of the denoiser, the name of installed ones, or a file; by default those imported
         last, or ours.
+    noisy : Tensor, shape (C, h, w), optional
+        Planes that tell how dark the image is, by default the blurry image.
     progress : callable, optional
         See `blurfield.compute.Reporter`.
 
@@ -159,7 +162,8 @@ def plug_and_play(
     overall = mean_noise(models)
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
-    data = DataTerm(blurry, operator, models, saturation)
+    exposure = exposure_of(blurry if noisy is None else noisy)
+    data = DataTerm(blurry, operator, models, saturation, exposure)
     encoding = gamma if gamma != 1 else _ENCODING_OF_LINEAR
     radius, (height, width) = field.kernel_size // 2, field.shape
 
@@ -170,13 +174,18 @@ def plug_and_play(
         gamma=encoding,
         smoothing=smoothing,
         saturation=saturation,
+        exposure=exposure,
         iterations=schedule.start,
         reporter=reporter,
     )
     z = x
-    sigmas = _noise_levels(overall, encoding, schedule.outer)
+    sigmas = _noise_levels(overall, encoding, exposure, schedule.outer)
     for sigma in sigmas:
-        pull = encoding_slope(z, encoding).square_().mul_(schedule.coupling * smoothing / sigma**2)
+        pull = (
+            encoding_slope(z, encoding, exposure)
+            .square_()
+            .mul_(schedule.coupling * smoothing / sigma**2)
+        )
         x = _explain(data, x, z, pull, schedule.inner)
         reporter.advance()
         z = decode(denoiser(encode(x, encoding), sigma), encoding)
@@ -213,11 +222,13 @@ def _checked_schedule(variant: str, smoothing: float, iterations: int | None) ->
     return replace(schedule, outer=int(iterations))
 
 
-def _noise_levels(noise: NoiseModel, encoding: float, count: int) -> list[float]:
+def _noise_levels(noise: NoiseModel, encoding: float, exposure: float, count: int) -> list[float]:
     """Standard deviations that the denoiser is told, evenly spaced in their logarithm."""
-    slope = (_MID_LEVEL + DARK) ** (1 / encoding - 1) / encoding
-    last = max(_LAST_FACTOR * noise.std(_MID_LEVEL) * slope, _LEAST_SIGMA)
-    first = max(_FIRST_SIGMA, last)
+    contrast = exposure ** (1 / encoding)
+    level = _MID_LEVEL * exposure
+    slope = (level + DARK * exposure) ** (1 / encoding - 1) / encoding
+    last = max(_LAST_FACTOR * noise.std(level) * slope, _LEAST_SIGMA * contrast)
+    first = max(_FIRST_SIGMA * contrast, last)
     return [first * (last / first) ** (i / max(count - 1, 1)) for i in range(count)]
 
 

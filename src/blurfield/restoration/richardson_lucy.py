@@ -12,7 +12,7 @@ from blurfield.boundary import extend
 from blurfield.compute import Reporter
 from blurfield.operator import BlurOperator
 
-from .contrast import encoding_slope
+from .contrast import encoding_slope, exposure_of
 from .likelihood import PoissonLikelihood
 from .noise import NoiseModel, mean_noise, resolve_noise
 from .options import check_count, check_not_negative
@@ -45,6 +45,8 @@ _TV_WEIGHT, _REFERENCE_GAIN, _TV_POWER = 0.0055, 4.84e-4, 0.675
 #: Brightness at which gain and floor of the noise are traded against each other.
 _MID_LEVEL = 0.3
 
+#: Less variance per unit of light than this is none.
+_LEAST_GAIN = 1e-12
 #: Limits of the likelihood's shift: pure photon noise, and noise that is the same everywhere.
 _SHIFT_LIMITS = (0.01, 1.0)
 
@@ -69,6 +71,7 @@ def richardson_lucy(
     saturation: bool = True,
     pilot: Part | None = None,
     restarts: Sequence[int] | None = None,
+    noisy: Tensor | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Deblur by accelerated Richardson-Lucy iterations with total variation.
@@ -114,6 +117,8 @@ def richardson_lucy(
     restarts : sequence of int, optional
         Iterations, counted from 1, that are undone and after which extrapolation begins anew, in
         place of those that the energy would tell.
+    noisy : Tensor, shape (C, h, w), optional
+        Planes that tell how dark the image is, by default the blurry image.
     progress : callable, optional
         See `blurfield.compute.Reporter`.
 
@@ -138,7 +143,8 @@ def richardson_lucy(
     noise_model = mean_noise(resolve_noise(noise, blurry))
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
-    problem = _Problem.of(blurry, noise_model, gamma, smoothing, saturation, reporter)
+    exposure = exposure_of(blurry if noisy is None else noisy)
+    problem = _Problem.of(blurry, noise_model, gamma, smoothing, saturation, exposure, reporter)
     radius = field.kernel_size // 2
     x, seen, facts = _minimise(
         problem,
@@ -183,6 +189,7 @@ def first_estimate(
     gamma: float,
     smoothing: float,
     saturation: bool,
+    exposure: float,
     iterations: int,
     reporter: Reporter,
 ) -> Tensor:
@@ -198,6 +205,8 @@ def first_estimate(
         Its noise.
     gamma, smoothing, saturation
         See `richardson_lucy`.
+    exposure : float
+        How dark the image is, see `blurfield.restoration.contrast.exposure_of`.
     iterations : int
         So many.
     reporter : Reporter
@@ -208,7 +217,7 @@ def first_estimate(
     Tensor, shape (C, H + K − 1, W + K − 1)
         Linear light, ≥ 0. Each pixel depends only on what is near it.
     """
-    problem = _Problem.of(blurry, noise, gamma, smoothing, saturation, reporter)
+    problem = _Problem.of(blurry, noise, gamma, smoothing, saturation, exposure, reporter)
     field = operator.field
     x, _, _ = _minimise(
         problem,
@@ -244,12 +253,15 @@ class _Problem:
         Of the blurry image.
     gamma : float
         Exponent of the encoding.
+    exposure : float
+        See `blurfield.restoration.contrast.exposure_of`.
     """
 
     shift: float
     tv_weight: float
     likelihood: PoissonLikelihood
     gamma: float
+    exposure: float
 
     @classmethod
     def of(
@@ -259,17 +271,23 @@ class _Problem:
         gamma: float,
         smoothing: float,
         saturation: bool,
+        exposure: float,
         reporter: Reporter,
     ) -> _Problem:
-        """Balance both terms by the noise of the image."""
-        low, high = _SHIFT_LIMITS
-        shift = min(high, max(low, noise.floor / max(noise.gain, 1e-12)))
-        gain = noise.std(_MID_LEVEL) ** 2 / (_MID_LEVEL + shift) + _MODEL_GAIN
+        """Balance both terms by the noise of the image.
+
+        What is done to an image does not depend on the unit of its light, but for clipping.
+        """
+        low, high, level = (exposure * light for light in (*_SHIFT_LIMITS, _MID_LEVEL))
+        shift = min(high, max(low, noise.floor / max(noise.gain, _LEAST_GAIN * exposure)))
+        gain = noise.std(level) ** 2 / (level + shift) + exposure * _MODEL_GAIN
         # The sums over channels are of their number, the norm of their gradient of its root.
         weight = smoothing * math.sqrt(len(blurry) / 3) * _TV_WEIGHT
-        weight *= (gain / _REFERENCE_GAIN) ** _TV_POWER
+        weight *= (gain / exposure / _REFERENCE_GAIN) ** _TV_POWER
+        # The likelihood is proportional to light, total variation to its encoded values.
+        weight *= exposure ** (1 - 1 / gamma)
         likelihood = PoissonLikelihood(blurry, shift, saturation, reporter.poll)
-        return cls(shift, weight, likelihood, gamma)
+        return cls(shift, weight, likelihood, gamma, exposure)
 
     def start(self, blurry: Tensor, radius: int) -> Tensor:
         """The blurry image, larger by `radius` on each side, and shifted."""
@@ -279,7 +297,8 @@ class _Problem:
         """Total variation, if it counts at all, weighted for images of the brightness of x."""
         if self.tv_weight == 0:
             return None
-        slope = encoding_slope((x - self.shift).mean(0, keepdim=True), self.gamma)
+        light = (x - self.shift).mean(0, keepdim=True)
+        slope = encoding_slope(light, self.gamma, self.exposure)
         return TotalVariation(slope.mul_(self.tv_weight), len(x), poll)
 
 
