@@ -55,6 +55,23 @@ class Windows:
         )
         return cls(shape, size, rows, columns)
 
+    @classmethod
+    def every(
+        cls, shape: tuple[int, int], side: int, stride: int, origin: tuple[int, int] = (0, 0)
+    ) -> Windows:
+        """Lay windows of `side` pixels exactly every `stride` pixels.
+
+        If the image is a part of a larger one, with its first pixel at `origin`, its windows are
+        among those of the larger one. Pixels at its ends may lie in none. Axes shorter than `side`
+        get one window of their length.
+        """
+        size = (min(side, shape[0]), min(side, shape[1]))
+        rows, columns = (
+            tuple(range(-first % stride, length - extent + 1, stride)) or (0,)
+            for first, length, extent in zip(origin, shape, size, strict=True)
+        )
+        return cls(shape, size, rows, columns)
+
     def cut(self, image: Tensor) -> Tensor:
         """Return the windows of an image (H, W), row by row: (N, height, width)."""
         height, width = self.size
@@ -71,6 +88,19 @@ class Windows:
         """Return values (N, C) of the windows as maps (C, rows, columns)."""
         return values.T.reshape(-1, len(self.rows), len(self.columns))
 
+    def on_pixels(self, values: Tensor) -> Tensor:
+        """Interpolate values (N, C) of the windows between their middles, (C, H, W).
+
+        Windows have to be equidistant. Beyond the outermost middles the values are constant.
+        """
+        down, across = (
+            _between_middles(first, size, length, values)
+            for first, size, length in zip(
+                (self.rows, self.columns), self.size, self.shape, strict=True
+            )
+        )
+        return down @ self.grid(values) @ across.T
+
     def on_cells(self, values: Tensor, stride: int) -> Tensor:
         """Interpolate values (N, C) of the windows on a grid of cells over the image, (C, h, w).
 
@@ -85,6 +115,15 @@ class Windows:
             )
         )
         return down @ maps @ across.T
+
+
+def _between_middles(first: tuple[int, ...], size: int, length: int, like: Tensor) -> Tensor:
+    """Matrix that interpolates from equidistant windows to pixels, (pixels, windows)."""
+    count = len(first)
+    step = first[1] - first[0] if count > 1 else 1
+    places = (torch.arange(length, dtype=torch.float64) - first[0] - (size - 1) / 2) / step
+    distance = places.clamp(0, count - 1)[:, None] - torch.arange(count, dtype=torch.float64)
+    return (1 - distance.abs()).clamp_min(0).to(like)
 
 
 def _between(first: tuple[int, ...], size: int, length: int, cells: int, like: Tensor) -> Tensor:

@@ -128,6 +128,31 @@ def test_only_estimates_are_doubted_without_residuals() -> None:
     assert float(between.min()) >= -1e-6
 
 
+def test_parts_are_judged_like_the_whole() -> None:
+    grey = torch.from_numpy(photograph(240)).permute(2, 0, 1).float().div(255).mean(0)[None]
+    mixing = torch.zeros(2, 1, 240)
+    mixing[0, 0] = torch.linspace(0, 1, 240)
+    mixing[1] = 1 - mixing[0]
+    whole = KernelField(torch.stack([hook(), hook().T]), mixing, (240, 240))
+    blurry = BlurOperator(whole).forward(grey)
+    part = whole.crop((0, 41), (240, 199)).with_metadata(origin=[0, 41])
+    found, local = (
+        doubt_in_estimate(
+            grey[..., start:],
+            blurry[..., start:],
+            torch.ones_like(grey[..., start:]),
+            NOISE,
+            of,
+            smoothing=3000.0,  # so that neither image is taken as it is
+            poll=nothing,
+        )
+        for of, start in ((whole, 0), (part, 41))
+    )
+    inner = 8 * hook().shape[-1]
+    torch.testing.assert_close(local[..., inner:], found[..., 41 + inner :], rtol=0, atol=1e-3)
+    assert float(found.std()) > 0.01
+
+
 def test_flat_images() -> None:
     flat = torch.full((1, SIDE, SIDE), 0.5)
     result = doubt_in_estimate(

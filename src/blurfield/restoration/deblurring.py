@@ -74,9 +74,8 @@ def deblur(
     memory : int or "auto"
         Bytes that may be used in addition to the image and the result. Images that need more are
         deblurred in overlapping parts, which takes more time; arrays on disk (`numpy.memmap`) are
-        then read part by part. The result is the same within 1e-3 of white for known fields, and
-        within a few hundredths for estimated ones, which are judged in windows. ``"auto"`` takes
-        most of what is free on the device.
+        then read part by part. The result is the same within 1e-3 of white. ``"auto"`` takes most
+        of what is free on the device.
     return_info : bool
         Return what was done, too.
     **options

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from blurfield.grid import read_block
 from blurfield.operator import BlurOperator
 from blurfield.windows import Windows
 
@@ -27,8 +26,6 @@ __all__ = ["doubt_in_estimate", "evidence", "log_odds"]
 
 #: Sides of the windows that are judged, and distances between them, in kernel sizes.
 _SIDE, _STRIDE = 4, 2
-#: Largest number of windows: those of an image of 100 million pixels.
-_MOST = 25_000
 #: Windows on each side of one that are averaged with it.
 _AROUND = 1
 #: Light added before squares are weighted with the inverse of the brightness, as people see them.
@@ -92,9 +89,9 @@ def doubt_in_estimate(
     """
     if smoothing == 0:
         return torch.zeros_like(misfit)
-    height, width = field.shape
     side, stride = _SIDE * field.kernel_size, _STRIDE * field.kernel_size
-    windows = Windows.on((height, width), side, stride, _MOST)
+    row, column = field.metadata.get("origin", (0, 0))  # of a part, so that parts are judged alike
+    windows = Windows.every(field.shape, side, stride, (row, column))
     odds = log_odds(evidence(sharp, blurry, misfit, noise, field, windows, poll))
     odds = functional.avg_pool2d(
         windows.grid(odds[:, None]),
@@ -104,8 +101,7 @@ def doubt_in_estimate(
         count_include_pad=False,
     )
     doubt = odds.sub_(math.log(smoothing)).neg_().sigmoid_()
-    cells = windows.on_cells(doubt.flatten(1).T, stride)
-    return read_block(cells, (height, width), slice(0, height), slice(0, width))
+    return windows.on_pixels(doubt.flatten(1).T)
 
 
 def evidence(

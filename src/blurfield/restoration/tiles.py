@@ -121,6 +121,7 @@ def deblur_in_tiles(
         rows, cols = part
         shape = rows.stop - rows.start, cols.stop - cols.start
         local = field.crop((rows.start, cols.start), shape).to(device)
+        local = local.with_metadata(origin=[rows.start, cols.start])
         planes = image.read(rows, cols, device).planes
         return solve(planes, local, progress=work.next(), **{**common, **repeated})
 
