@@ -91,7 +91,8 @@ def richardson_lucy(
     noise.
 
     Where residuals far greater than noise remain, the field cannot be right, and what was made of
-    it is full of waves: there the blurry image is given back.
+    it is full of waves: there the blurry image is given back. Estimated fields are trusted by
+    degrees, see `blurfield.restoration.trust`.
 
     Parameters
     ----------
