@@ -37,6 +37,15 @@ def test_largest_blur_is_the_kernel_size(estimate, viewer, photograph, quick, fi
     assert quick["estimate"][1]["kernel_size"] == 25
 
 
+def test_refinement(estimate, viewer, photograph, quick, finish):
+    viewer.add_image(photograph)
+    assert estimate.rounds.text() == "none"
+    estimate.rounds.setValue(3)
+    estimate.run()
+    finish(estimate)
+    assert quick["estimate"][1]["refine"] == 3
+
+
 def test_models_are_those_with_weights(monkeypatch, qtbot, viewer, photograph, quick, finish):
     monkeypatch.setattr(
         "napari_blurfield.widgets.estimate.installed_models", lambda: ["windowed", "two-heads"]

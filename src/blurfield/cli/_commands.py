@@ -251,6 +251,7 @@ def _estimate(
             gamma=options.gamma,
             device=options.device,
             progress=progress,
+            refine=options.refine,
             **_given({"kernel_size": options.kernel_size, "checkpoint": options.weights}),
         )
     return field, time.perf_counter() - start

@@ -15,6 +15,7 @@ from ._values import (
     gamma,
     noise,
     not_negative,
+    not_negative_int,
     odd,
     positive_int,
     positive_number,
@@ -58,6 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--model", default="auto", help="how to estimate; auto is the default")
     model.add_argument(
         "--kernel-size", type=odd, metavar="K", help="side of the estimated kernels in pixels, odd"
+    )
+    model.add_argument(
+        "--refine",
+        type=not_negative_int,
+        default=0,
+        metavar="ROUNDS",
+        help="refine the estimated field by the image itself, in at most so many rounds",
     )
     model.add_argument(
         "--weights",

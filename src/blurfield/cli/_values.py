@@ -81,11 +81,19 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
-def seed(text: str) -> int:
-    """A whole number from 0 that fits 63 bits."""
-    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
+def not_negative_int(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"must be a whole number from 0, but is {text!r}")
     return int(text)
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 that fits 63 bits."""
+    value = not_negative_int(text)
+    if value >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"must be below 2^63, but is {text!r}")
+    return value
 
 
 def odd(text: str) -> int:

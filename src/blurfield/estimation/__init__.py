@@ -24,6 +24,8 @@ __all__ = ["MODELS", "estimate", "installed_models"]
 
 #: Images must be at least so many pixels high and wide.
 MIN_SIDE = 32
+#: Steps in which each half of an estimate with refinement is reported.
+_HALF = 1000
 
 
 class _Model(NamedTuple):
@@ -88,6 +90,7 @@ def estimate(
     progress: ProgressCallback | None = None,
     *,
     channel_axis: int | None = None,
+    refine: int = 0,
     **options: Any,
 ) -> KernelField:
     """Estimate the motion blur of every pixel of an image.
@@ -112,6 +115,10 @@ def estimate(
         instance `blurfield.Cancelled`, stops the estimation and propagates.
     channel_axis : int, optional
         Axis of the channels, where it is not the last one of 3 or 4.
+    refine : int
+        Rounds, at most, in which the field is then refined by the image itself, see
+        `blurfield.estimation.refine.refine_field`. Three rounds take about three
+        times as long as plug-and-play restoration of a grey image, and as much memory.
     **options
         Parameters of the model, for instance ``kernel_size`` or, where it is a network,
         ``checkpoint``: the name of installed weights, or a file.
@@ -122,7 +129,8 @@ def estimate(
         For the image's height and width, on the device used. Kernels are known up to a common
         translation, which the sharp image would undo. The metadata hold ``model``, ``reason`` (why
         ``"auto"`` chose it), ``version``, ``gamma``, ``source`` and what the model adds:
-        ``parameters``, ``confidence``, or ``weights`` with their name, origin and hash.
+        ``parameters``, ``confidence``, ``refined`` (rounds that were good), or ``weights`` with
+        their name, origin and hash.
 
     Raises
     ------
@@ -134,22 +142,45 @@ def estimate(
     """
     from blurfield.images import LinearImage, require_min_size
 
+    if int(refine) != refine or refine < 0:
+        raise ValueError(f"refine must be a whole number ≥ 0, but is {refine!r}")
     name, reason = _choose(model, options)
     linear = LinearImage.from_array(
         image, gamma=gamma, channel_axis=channel_axis, device=choose_device(device)
     )
     require_min_size(linear.shape, MIN_SIDE, "estimating its blur")
+    first, second = _halves(progress) if refine else (progress, None)
     try:
-        field = _MODELS[name].function()(linear.planes, progress=progress, **options)
+        field = _MODELS[name].function()(linear.planes, progress=first, **options)
     except TypeError as error:
         unknown = _unexpected_option(error)
         if unknown is None:
             raise
         raise TypeError(f"the model {name!r} has no option {unknown}") from None
+    if refine:
+        from .refine import refine_field
+
+        field = refine_field(
+            linear.planes, field, gamma=linear.gamma, rounds=refine, progress=second
+        )
     facts = {"model": name, "version": __version__, "gamma": linear.gamma}
     if reason:
         facts["reason"] = reason
     return field.with_metadata(**facts, source={"shape": list(linear.shape)})
+
+
+def _halves(progress: ProgressCallback | None) -> list[ProgressCallback | None]:
+    """Progress callbacks of two computations that report to one, one after the other."""
+    if progress is None:
+        return [None, None]
+
+    def half(number: int) -> ProgressCallback:
+        def tell(done: int, total: int, message: str) -> None:
+            progress(number * _HALF + _HALF * done // total, 2 * _HALF, message)
+
+        return tell
+
+    return [half(0), half(1)]
 
 
 def _unexpected_option(error: TypeError) -> str | None:

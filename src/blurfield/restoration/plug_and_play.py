@@ -9,13 +9,12 @@ import torch
 
 from blurfield.checkpoints import resolve
 from blurfield.compute import Reporter
-from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator
 
-from .chebyshev import solve_by_chebyshev
-from .contrast import DARK, encoding_slope, exposure_of
+from .contrast import DARK, exposure_of
 from .data_term import DataTerm
 from .denoisers import ARCHITECTURE, Denoiser
+from .half_quadratic import alternate
 from .noise import mean_noise, resolve_noise
 from .options import check_count, check_positive, check_variant
 from .richardson_lucy import first_estimate
@@ -66,9 +65,6 @@ _FIRST_SIGMA, _LAST_FACTOR = 49 / 255, 2.0
 
 #: Least noise level that the denoiser is told in the end: below, it does nothing.
 _LEAST_SIGMA = 1e-3
-
-#: Steps of the first part are chosen for eigenvalues from here on, see `solve_by_chebyshev`.
-_LEAST_EIGENVALUE = 0.01
 
 #: Brightness at which the noise of an image is taken.
 _MID_LEVEL = 0.3
@@ -178,18 +174,18 @@ def plug_and_play(
         iterations=schedule.start,
         reporter=reporter,
     )
-    z = x
     sigmas = _noise_levels(overall, encoding, exposure, schedule.outer)
-    for sigma in sigmas:
-        pull = (
-            encoding_slope(z, encoding, exposure)
-            .square_()
-            .mul_(schedule.coupling * smoothing / sigma**2)
-        )
-        x = _explain(data, x, z, pull, schedule.inner)
-        reporter.advance()
-        z = decode(denoiser(encode(x, encoding), sigma), encoding)
-        reporter.advance()
+    x, z = alternate(
+        data,
+        x,
+        denoiser,
+        sigmas,
+        encoding=encoding,
+        exposure=exposure,
+        coupling=schedule.coupling * smoothing,
+        steps=schedule.inner,
+        advance=reporter.advance,
+    )
     sharp = z[:, radius : radius + height, radius : radius + width]
     data.observe(x)
     sharp, unexplained = give_back(
@@ -230,16 +226,3 @@ def _noise_levels(noise: NoiseModel, encoding: float, exposure: float, count: in
     last = max(_LAST_FACTOR * noise.std(level) * slope, _LEAST_SIGMA * contrast)
     first = max(_FIRST_SIGMA * contrast, last)
     return [first * (last / first) ** (i / max(count - 1, 1)) for i in range(count)]
-
-
-def _explain(data: DataTerm, x: Tensor, z: Tensor, pull: Tensor, steps: int) -> Tensor:
-    """Minimise the data term + ½ Σ pull·(x − z)² over images ≥ 0, beginning with x."""
-    data.observe(x)
-    change = solve_by_chebyshev(
-        lambda direction: data.hessian(direction).addcmul_(pull, direction),
-        data.descent().addcmul_(pull, z - x),
-        data.row_sums().add_(pull),
-        least=_LEAST_EIGENVALUE,
-        steps=steps,
-    )
-    return change.add_(x).clamp_(min=0)

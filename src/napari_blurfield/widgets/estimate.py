@@ -28,6 +28,8 @@ SIZED = {"auto", "windowed"}
 
 #: Largest blur that stands for the model's own choice.
 _AUTOMATIC = 5
+#: Rounds of refinement, at most. After a few, fields hardly change.
+_MOST_ROUNDS = 10
 
 
 class EstimateWidget(ImageToolWidget):
@@ -60,6 +62,16 @@ class EstimateWidget(ImageToolWidget):
             "in the image, and not much longer, which takes more time.",
         )
         self.model.changed.connect(self._offer_size)
+        self.rounds = QSpinBox()
+        self.rounds.setRange(0, _MOST_ROUNDS)
+        self.rounds.setSuffix(" rounds")
+        self.rounds.setSpecialValueText("none")
+        self.add_row(
+            "Refinement",
+            self.rounds,
+            "Then refine the field by the image itself: the edges of a sharp image, blurred with "
+            "it, must become those of the image. Three rounds are usually enough.",
+        )
         self.add_computing_rows()
         self.kernels = QCheckBox("Add kernel weights")
         self.kernels.setChecked(True)
@@ -92,7 +104,10 @@ class EstimateWidget(ImageToolWidget):
         self.largest.setEnabled(model in SIZED)
 
     def _model_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if self.rounds.value():
+            options["refine"] = self.rounds.value()
         size = self.largest.value()
-        if size == _AUTOMATIC or not self.largest.isEnabled():
-            return {}
-        return {"kernel_size": size | 1}  # kernels have a middle
+        if size != _AUTOMATIC and self.largest.isEnabled():
+            options["kernel_size"] = size | 1  # kernels have a middle
+        return options

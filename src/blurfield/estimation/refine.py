@@ -1,0 +1,277 @@
+"""Refinement of a kernel field by the image itself: what it blurs must look like the image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from blurfield.compute import Reporter
+from blurfield.field import KernelField
+from blurfield.images import to_grey
+from blurfield.operator import BlurOperator
+from blurfield.restoration.contrast import exposure_of
+from blurfield.restoration.data_term import DataTerm
+from blurfield.restoration.denoisers import Denoiser
+from blurfield.restoration.half_quadratic import alternate
+from blurfield.restoration.noise import estimate_noise
+from blurfield.restoration.options import check_count
+from blurfield.restoration.richardson_lucy import first_estimate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from blurfield.compute import ProgressCallback
+    from blurfield.restoration.noise import NoiseModel
+
+__all__ = ["refine_field"]
+
+#: Noise levels that the denoiser is told for a sharp image, the last one in each round. They stay
+#: high, so that textures which a wrong kernel has made up are gone from it, and edges remain.
+_SIGMAS, _LAST_SIGMAS = (0.19, 0.22), (0.15, 0.15, 0.12)
+#: Iterations of Richardson-Lucy before, steps of the data term, and weight of the denoiser.
+_START, _INNER, _COUPLING = 10, 8, 0.35
+#: The encoding in which linear data are denoised.
+_ENCODING_OF_LINEAR = 2.0
+
+#: Gradients are compared at this scale (standard deviation of a Gaussian in pixels), where there is
+#: less noise.
+_SCALE = 1.5
+#: Share of the pixels whose gradients are not called edges.
+_PLAIN = 0.9
+#: Pixels among which that share is found.
+_SAMPLE = 100_000
+#: Light from which on noise is taken to grow with it.
+_DARK = 0.02
+
+#: Pixels between the nodes of the mixing coefficients, at most.
+_STRIDE = 16
+#: What is added to coefficients and taps that are 0, which would stay so for ever.
+_LEAST_COEFFICIENT, _LEAST_TAP = 1e-3, 1e-5
+#: Steps of Adam in each round, the decay of its averages, and the length of its steps.
+_STEPS, _DECAY = 12, (0.8, 0.95)
+_RATES = {"basis": 0.1, "mixing": 0.2}
+#: Weights of the change of the kernels in a round, and of the variation of the mixing.
+_RIDGE, _VARIATION = 0.02, 0.05
+#: A round was good if a new sharp image leaves residuals below this part of those before.
+_BETTER = 0.98
+
+
+def refine_field(
+    planes: Tensor,
+    field: KernelField,
+    *,
+    gamma: float,
+    rounds: int = 3,
+    progress: ProgressCallback | None = None,
+) -> KernelField:
+    """Refine the kernels and the mixing of a field by the image that it was estimated from.
+
+    In each round a sharp image is restored with the field, by half-quadratic splitting with a
+    strong denoiser, so that it has edges but hardly any texture or noise. Then basis and mixing,
+    as soft maxima over logits, take some steps down the reblur loss (Carbajal et al. 2021,
+    Eq. 5): the squared difference of the gradients of image and reblurred sharp image, where there
+    are edges. Rounds end when the sharp image that belongs to the new field explains the edges no
+    better than the one before; that field is then left out.
+
+    Parameters
+    ----------
+    planes : Tensor, shape (C, H, W)
+        Blurry image in linear light, white 1; not modified.
+    field : KernelField
+        For images of H×W pixels, on the same device; not modified.
+    gamma : float
+        Exponent of the display encoding in which images are denoised.
+    rounds : int
+        At most so many.
+    progress : callable, optional
+        See `blurfield.compute.Reporter`.
+
+    Returns
+    -------
+    KernelField
+        With as many basis kernels, and a mixing grid of at least one node in 16 pixels. The
+        metadata get ``refined``, the number of rounds that were good; with none, it is the field
+        as it was.
+
+    Raises
+    ------
+    ValueError
+        If `rounds` is no whole number of at least 1, or the kernels have one tap each.
+    """
+    check_count("rounds", rounds)
+    if field.is_one_tap:
+        raise ValueError("a field of kernels with one tap each has no basis to be refined")
+    each = _START + 2 * (len(_SIGMAS) + 1)
+    reporter = Reporter(progress, (rounds + 1) * each + rounds * _STEPS, "Refining the field")
+    photograph = _Photograph.of(planes, gamma, reporter)
+    best, good = field, -1
+    edges: _Edges | None = None
+    for number in range(rounds + 1):
+        candidate = field if edges is None else _improved(best, photograph.grey, edges, reporter)
+        sharp = photograph.restored(candidate, _LAST_SIGMAS[min(number, len(_LAST_SIGMAS) - 1)])
+        found = _Edges.of(photograph.grey, sharp, candidate, photograph.exposure)
+        if edges is not None and not found.error < _BETTER * edges.error:
+            break
+        best, edges, good = candidate, found, number
+    return best.with_metadata(refined=good)
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    """The blurry image in grey, and all that it takes to restore it."""
+
+    grey: Tensor
+    noise: NoiseModel
+    exposure: float
+    gamma: float
+    denoiser: Denoiser
+    reporter: Reporter
+
+    @classmethod
+    def of(cls, planes: Tensor, gamma: float, reporter: Reporter) -> _Photograph:
+        """Prepare an image (C, H, W) in linear light."""
+        grey = to_grey(planes)[None]
+        denoiser = Denoiser.load(device=grey.device, poll=reporter.poll)
+        return cls(
+            grey,
+            estimate_noise(grey),
+            exposure_of(grey),
+            gamma if gamma != 1 else _ENCODING_OF_LINEAR,
+            denoiser,
+            reporter,
+        )
+
+    @torch.no_grad()
+    def restored(self, field: KernelField, sigma: float) -> Tensor:
+        """Return a sharp image of edges, (1, H + K − 1, W + K − 1), linear light."""
+        operator = BlurOperator(field, boundary="valid", poll=self.reporter.poll)
+        x = first_estimate(
+            self.grey,
+            operator,
+            self.noise,
+            gamma=self.gamma,
+            smoothing=1,
+            saturation=True,
+            exposure=self.exposure,
+            iterations=_START,
+            reporter=self.reporter,
+        )
+        contrast = self.exposure ** (1 / self.gamma)
+        _, z = alternate(
+            DataTerm(self.grey, operator, [self.noise], True, self.exposure),
+            x,
+            self.denoiser,
+            [contrast * level for level in (*_SIGMAS, sigma)],
+            encoding=self.gamma,
+            exposure=self.exposure,
+            coupling=_COUPLING,
+            steps=_INNER,
+            advance=self.reporter.advance,
+        )
+        return z
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Where the gradients of the blurry image come from edges, and how well they are explained.
+
+    Attributes
+    ----------
+    sharp : Tensor
+        The sharp image (1, H + K − 1, W + K − 1).
+    weights : Tensor
+        Of each pixel (1, H − 1, W − 1).
+    error : float
+        Weighted squared difference of the gradients, relative to those of the blurry image.
+    """
+
+    sharp: Tensor
+    weights: Tensor
+    error: float
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, blurry: Tensor, sharp: Tensor, field: KernelField, exposure: float) -> _Edges:
+        """Weigh pixels by what part of the gradients within reach of the kernels are edges."""
+        down, across = _gradients(sharp)
+        strength = down.square_().add_(across.square_())
+        sample = strength.flatten()[:: max(1, strength.numel() // _SAMPLE)]
+        least = torch.quantile(sample, _PLAIN)
+        strong = strength.where(strength > least, 0)
+        reach = field.kernel_size // 4
+        around = [
+            functional.avg_pool2d(image, 2 * reach + 1, stride=1, padding=reach)
+            for image in (strong, strength)
+        ]
+        share = around[0] / around[1].clamp_min(torch.finfo(sharp.dtype).tiny)
+        share.mul_(around[0]).div_(around[0] + around[0].mean())
+        radius, (height, width) = field.kernel_size // 2, blurry.shape[-2:]
+        weights = share[:, radius : radius + height - 1, radius : radius + width - 1].clone()
+        weights.div_(blurry[:, 1:, 1:].clamp(_DARK * exposure, 1))
+        operator = BlurOperator(field, boundary="valid")
+        found = cls(sharp, weights, math.inf)
+        return replace(found, error=float(found.loss(blurry, operator)))
+
+    def loss(self, blurry: Tensor, operator: BlurOperator) -> Tensor:
+        """Return the error of another field; differentiable."""
+        residual = total = self.weights.new_zeros(())
+        model = _gradients(operator.forward(self.sharp))
+        for predicted, seen in zip(model, _gradients(blurry), strict=True):
+            residual = residual + (self.weights * (predicted - seen).square()).sum()
+            total = total + (self.weights * seen.square()).sum()
+        return residual / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+@torch.enable_grad()
+def _improved(field: KernelField, blurry: Tensor, edges: _Edges, reporter: Reporter) -> KernelField:
+    """Let basis and mixing take some steps down the error of the reblurred edges."""
+    cells = [
+        max(n, -(-side // _STRIDE))
+        for n, side in zip(field.mixing.shape[1:], field.shape, strict=True)
+    ]
+    mixing = functional.interpolate(
+        field.mixing[None], size=cells, mode="bilinear", align_corners=False
+    )[0]
+    logits = {
+        "basis": (field.basis + _LEAST_TAP).log(),
+        "mixing": (mixing + _LEAST_COEFFICIENT).log(),
+    }
+    for values in logits.values():
+        values.requires_grad_(True)
+    steps = torch.optim.Adam(
+        [{"params": [values], "lr": _RATES[name]} for name, values in logits.items()],
+        betas=_DECAY,
+    )
+
+    def current() -> KernelField:
+        basis = logits["basis"].flatten(1).softmax(1).reshape(field.basis.shape)
+        return KernelField(basis, logits["mixing"].softmax(0), field.shape)
+
+    for _ in range(_STEPS):
+        found = current()
+        operator = BlurOperator(found, boundary="valid", poll=reporter.poll)
+        moved = (found.basis - field.basis).square().sum() / field.basis.square().sum()
+        variation = sum(found.mixing.diff(dim=axis).abs().mean() for axis in (1, 2))
+        loss = edges.loss(blurry, operator) + _RIDGE * moved + _VARIATION * variation
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+        reporter.advance()
+    with torch.no_grad():
+        found = current()
+    return KernelField(found.basis, found.mixing, field.shape, dict(field.metadata))
+
+
+def _gradients(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences along rows and columns of a smoothed image (1, H, W), each (1, H−1, W−1)."""
+    reach = math.ceil(3 * _SCALE)
+    offsets = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
+    bell = (-0.5 * (offsets / _SCALE) ** 2).exp()
+    bell = bell / bell.sum()
+    smooth = functional.conv2d(image[None], bell[None, None, :, None], padding=(reach, 0))
+    smooth = functional.conv2d(smooth, bell[None, None, None], padding=(0, reach))[0]
+    return smooth.diff(dim=-2)[..., :-1], smooth.diff(dim=-1)[..., :-1, :]

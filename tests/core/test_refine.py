@@ -1,0 +1,135 @@
+"""Refinement of fields by the image: better kernels, no worse ones, reports, refusals."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from blurfield import Cancelled, KernelField, estimate, estimation, similarity, simulate
+from blurfield.cli import main
+from blurfield.estimation.refine import refine_field
+from blurfield.files import write_image
+from blurfield.images import LinearImage
+
+SIDE = 112
+
+
+@cache
+def blurred() -> tuple[np.ndarray, KernelField]:
+    from skimage.data import astronaut
+
+    sharp = np.ascontiguousarray(astronaut()[10 : 10 + SIDE, 150 : 150 + SIDE])
+    return simulate(sharp, kind="uniform", seed=4, max_extent=15, kernel_size=17, noise=0.01)
+
+
+def planes() -> torch.Tensor:
+    return LinearImage.from_array(blurred()[0], gamma=2.2).planes
+
+
+def rough() -> KernelField:
+    """The true kernel smeared out, with another one that has hardly any weight."""
+    basis = blurred()[1].basis
+    smeared = torch.nn.functional.avg_pool2d(basis[None], 5, stride=1, padding=2)[0]
+    smeared = smeared / smeared.sum()
+    mixing = torch.tensor([0.9, 0.1])[:, None, None].expand(2, 2, 2)
+    delta = torch.zeros_like(smeared)
+    delta[:, 8, 8] = 1
+    return KernelField(torch.cat([smeared, delta]), mixing, (SIDE, SIDE), {"model": "windowed"})
+
+
+def test_rough_kernels_become_like_the_true_one() -> None:
+    field, truth = rough(), blurred()[1]
+    before = field.basis.clone(), field.mixing.clone(), planes()
+    light = planes()
+    refined = refine_field(light, field, gamma=2.2)
+    assert similarity(refined, truth).mean > similarity(field, truth).mean + 0.04
+    assert refined.metadata == {"model": "windowed", "refined": 3}
+    assert refined.basis.shape == field.basis.shape
+    assert refined.mixing.shape == (2, SIDE // 16, SIDE // 16)
+    assert not refined.basis.requires_grad
+    for kept, now in zip(before, (field.basis, field.mixing, light), strict=True):
+        assert torch.equal(kept, now)
+
+
+def test_no_round_is_kept_that_explains_the_image_no_better(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("blurfield.estimation.refine._BETTER", 0.0)
+    field = rough()
+    refined = refine_field(planes(), field, gamma=2.2, rounds=1)
+    assert refined.metadata["refined"] == 0
+    assert torch.equal(refined.basis, field.basis)
+    assert torch.equal(refined.mixing, field.mixing)
+
+
+def test_linear_grey_images() -> None:
+    truth = blurred()[1]
+    grey = planes()[1:2]
+    refined = refine_field(0.05 * grey, rough(), gamma=1.0, rounds=1)
+    assert refined.metadata["refined"] == 1
+    assert similarity(refined, truth).mean > similarity(rough(), truth).mean
+
+
+def test_dense_fields_are_refused() -> None:
+    basis = torch.eye(9).reshape(9, 3, 3)
+    field = KernelField(basis, torch.full((9, 1, 1), 1 / 9), (SIDE, SIDE))
+    with pytest.raises(ValueError, match="one tap each"):
+        refine_field(planes(), field, gamma=2.2)
+
+
+@pytest.fixture
+def guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An estimator that needs no time."""
+
+    def guess(planes: torch.Tensor, progress: Any = None) -> KernelField:
+        if progress is not None:
+            progress(0, 2, "guessing")
+            progress(2, 2, "guessing")
+        return rough()
+
+    model = estimation._Model(lambda: guess)
+    monkeypatch.setitem(estimation._MODELS, "windowed", model)
+
+
+@pytest.mark.usefixtures("guessed")
+def test_after_an_estimate() -> None:
+    reports: list[tuple[int, int, str]] = []
+    field = estimate(
+        blurred()[0], "windowed", refine=1, progress=lambda *report: reports.append(report)
+    )
+    assert field.metadata["refined"] == 1
+    assert field.metadata["gamma"] == 2.2
+    done = [report[0] for report in reports]
+    assert done == sorted(done)
+    assert reports[-1][:2] == (2000, 2000)
+    assert {message for _, _, message in reports} == {"guessing", "Refining the field"}
+    assert "refined" not in estimate(blurred()[0], "windowed").metadata
+
+    def cancel(done: int, total: int, message: str) -> None:
+        if done > 1300:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        estimate(blurred()[0], "windowed", refine=1, progress=cancel)
+
+
+@pytest.mark.parametrize("refine", [-1, 0.5])
+def test_rounds_are_whole_numbers(refine: float) -> None:
+    with pytest.raises(ValueError, match="refine must be a whole number ≥ 0"):
+        estimate(blurred()[0], "windowed", refine=refine)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("guessed")
+def test_command(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    image, out = tmp_path / "image.png", tmp_path / "out.blurfield"
+    write_image(image, blurred()[0])
+    assert (
+        main(["estimate", str(image), "-o", str(out), "--model", "windowed", "--refine", "1"]) == 0
+    )
+    assert KernelField.load(out).metadata["refined"] == 1
+    assert main(["estimate", str(image), "-o", str(out), "--refine", "-1"]) == 2
+    assert "must be a whole number from 0" in capsys.readouterr().err
