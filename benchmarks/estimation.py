@@ -1,8 +1,9 @@
 """Accuracy of blind estimation on photographs blurred with known kernels.
 
     python benchmarks/estimation.py --images ../shared/data/train [--test ../shared/data/test]
-        [--count 30] [--seed 0] [--models windowed] [--kinds uniform segments rotation]
-        [--max-extent 33] [--noise 0.01] [--device cpu] [--threads N] [--verbose] [--json]
+        [--count 30] [--seed 0] [--models windowed] [--edges auto]
+        [--kinds uniform segments rotation] [--max-extent 33] [--noise 0.01] [--device cpu]
+        [--threads N] [--verbose] [--json]
 
 Each photograph is blurred by `blurfield.simulate`: in linear light (gamma 2.2), by camera shakes
 that cover between a third of ``--max-extent`` and all of it, then encoded, with Gaussian noise
@@ -14,7 +15,8 @@ rolls. ``levin`` is the real photograph in ``--test``, whose values are linear l
 The figure is the kernel similarity, the maximum over shifts of the normalised cross-correlation of
 the estimated and the true kernel, averaged over a grid of pixels every 16 px and then over images.
 Beside the models stand two guesses that don't look at the image: no blur at all (``delta``) and the
-average of 2000 simulated shakes (``mean kernel``).
+average of 2000 simulated shakes (``mean kernel``). With ``--edges L0 auto``, or names or files of
+weights, the windowed estimator is measured once with each, see `blurfield.estimation.windowed`.
 """
 
 from __future__ import annotations
@@ -78,6 +80,16 @@ def levin(folder: Path) -> Iterator[Case]:
     yield Case("levin", "im1_kernel4", image, truth, 1.0)
 
 
+def contenders(arguments: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Label, model and options of what is measured."""
+    for model in arguments.models:
+        if model != "windowed" or arguments.edges == ["auto"]:
+            yield model, model, {}
+            continue
+        for edges in arguments.edges:
+            yield f"windowed {Path(edges).stem}", model, {"edges": edges}
+
+
 def assess(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
     """Similarity of all guesses and models, and the models' seconds, for one image."""
     baselines = guesses(setting_of(KINDS[0], arguments), case.truth.shape, arguments.seed)
@@ -85,13 +97,13 @@ def assess(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
         name: blurfield.similarity(field, case.truth).mean for name, field in baselines.items()
     }
     seconds = {}
-    for model in arguments.models:
+    for name, model, options in contenders(arguments):
         start = time.perf_counter()
         field = blurfield.estimate(
-            case.image, model=model, gamma=case.gamma, device=arguments.device
+            case.image, model=model, gamma=case.gamma, device=arguments.device, **options
         )
-        seconds[model] = time.perf_counter() - start
-        scores[model] = blurfield.similarity(field.to("cpu"), case.truth).mean
+        seconds[name] = time.perf_counter() - start
+        scores[name] = blurfield.similarity(field.to("cpu"), case.truth).mean
     return {"name": case.name, "similarity": scores, "seconds": seconds}
 
 
@@ -113,13 +125,13 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def show(results: dict[str, dict[str, Any]]) -> None:
     """Print a table for people."""
-    print(f"\n{'':12}{'images':>7}  {'':14}{'mean':>8}{'median':>8}{'worst':>8}{'s/image':>9}")
+    print(f"\n{'':12}{'images':>7}  {'':18}{'mean':>8}{'median':>8}{'worst':>8}{'s/image':>9}")
     for kind, figures in results.items():
         for position, name in enumerate(figures["mean"]):
             label = f"{kind:12}{figures['images']:7}" if position == 0 else f"{'':19}"
             values = "".join(f"{figures[key][name]:8.3f}" for key in ("mean", "median", "worst"))
             seconds = figures["seconds"].get(name)
-            print(f"{label}  {name:14}{values}" + (f"{seconds:9.2f}" if seconds else ""))
+            print(f"{label}  {name:18}{values}" + (f"{seconds:9.2f}" if seconds else ""))
 
 
 def arguments_from(command_line: list[str]) -> argparse.Namespace:
@@ -130,6 +142,9 @@ def arguments_from(command_line: list[str]) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=30, help="photographs of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", nargs="+", default=["windowed"])
+    parser.add_argument(
+        "--edges", nargs="+", default=["auto"], help="ways of the windowed estimator to find edges"
+    )
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--max-extent", type=float, default=33, help="pixels")
     parser.add_argument("--noise", type=float, default=0.01, help="relative to white")

@@ -64,6 +64,21 @@ def add_parser(
     network.set_defaults(run=denoiser)
 
     network = networks.add_parser(
+        "gradients",
+        parents=[device, spoken],
+        help="the network that finds sharp edges for the windowed estimator",
+    )
+    _add_common(network, rate=2e-3, warmup=40)
+    network.add_argument(
+        "--kernel-size",
+        type=odd,
+        default=33,
+        metavar="K",
+        help="side of the kernels in pixels, at most half of that of the samples (default 33)",
+    )
+    network.set_defaults(run=gradients)
+
+    network = networks.add_parser(
         "restorer", parents=[device, spoken], help="a small network that restores without a field"
     )
     _add_common(network, data=_SHARP_OR_PAIRS)
@@ -217,6 +232,14 @@ def denoiser(options: argparse.Namespace, console: Console) -> None:
     from blurfield.training.denoiser import DenoiserTask
 
     _train(DenoiserTask(source), settings, source, options, console)
+
+
+def gradients(options: argparse.Namespace, console: Console) -> None:
+    """Train the network that finds sharp edges."""
+    settings, source = _prepare(options)
+    from blurfield.training.gradients import GradientsTask
+
+    _train(GradientsTask(source, size=options.kernel_size), settings, source, options, console)
 
 
 def restorer(options: argparse.Namespace, console: Console) -> None:

@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from .evidence import SpectralEvidence
 from .kernels import (
     centre,
-    narrow_support,
-    normal_equations,
     prune,
     resize,
     salient_edges,
-    solve,
     weighted_mean,
 )
-from .latent import sharpen
-from .spectral import gradient, laplacian_spectrum, pad_periodic
+from .learned_gradients import is_coarse
+from .level import Level
+from .spectral import gradient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blurfield.compute import Reporter
+
+    from .learned_gradients import LearnedGradients
 
 #: Each scale is smaller than the next finer one by this factor.
 _RATIO = math.sqrt(2)
@@ -63,6 +62,8 @@ class BlindSettings:
     ----------
     hypotheses : tuple of Hypothesis
         Ways to start.
+    learned : tuple of Hypothesis
+        Further ways, if there is a network: at coarse scales it finds the sharp edges for these.
     iterations : int
         Alternations of latent image and kernel at each scale.
     decay : float
@@ -92,6 +93,10 @@ class BlindSettings:
         Hypothesis(1.0, 6e-3, 0.1),
         Hypothesis(1.0, 6e-3, 0.2),
     )
+    learned: tuple[Hypothesis, ...] = (
+        Hypothesis(1.0, 6e-3, 0.05),
+        Hypothesis(1.0, 6e-3, 0.2),
+    )
     iterations: int = 5
     decay: float = 1.1
     least_strength: float = 1e-4
@@ -110,6 +115,7 @@ def estimate_kernels(
     settings: BlindSettings,
     reporter: Reporter,
     guesses: Tensor | None = None,
+    learned: LearnedGradients | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Estimate the blur kernel of each image, taken to be the same all over that image.
 
@@ -131,6 +137,9 @@ def estimate_kernels(
         Is told of `work` steps, and polled between steps of some 10 ms.
     guesses : Tensor, optional
         Kernels (N, P, K, K) that compete with those found at the middle scale.
+    learned : LearnedGradients, optional
+        A network that finds sharp edges. What it leads to competes with what the L0 latent image
+        leads to.
 
     Returns
     -------
@@ -143,14 +152,16 @@ def estimate_kernels(
         Their `SpectralEvidence`, (N, M); less is better.
     """
     tracks = _Tracks.start(images, settings.hypotheses)
-    for scale in _scales(size):
-        side = _odd(size * scale)
-        level = _Level(images, scale, side)
+    if learned is not None:
+        tracks.begin(settings.learned)
+    for scale in scales(size):
+        side = odd(size * scale)
+        level = Level(images, scale, side)
         tracks.kernels = resize(tracks.kernels, side)
         for step in range(settings.iterations):
             if scale == 1 and step == settings.iterations - 1:
                 level.blur_latent(settings.optics)
-            tracks.kernels = level.improve(tracks, settings, reporter.poll)
+            tracks.kernels = _improve(level, tracks, settings, learned, reporter.poll)
             reporter.advance(_steps(scale))
             tracks.strength = tracks.strength / settings.decay
             tracks.strength = tracks.strength.clamp_min(settings.least_strength)
@@ -171,23 +182,33 @@ class _Tracks:
     strength: Tensor
     extent: Tensor
     isolation: Tensor
+    #: How many of the last ones the network looks after at coarse scales.
+    learned: int = 0
 
     @classmethod
     def start(cls, images: Tensor, hypotheses: tuple[Hypothesis, ...]) -> _Tracks:
-        """Short horizontal blurs: from no blur at all, nothing would ever change."""
+        """Start with the hypotheses, and short horizontal blurs."""
         shape = (len(images), len(hypotheses))
-        kernels = images.new_zeros(*shape, 3, 3)
-        kernels[..., 1, :] = images.new_tensor([0.25, 0.5, 0.25])
+        kernels = start_kernels(shape, images)
         strength, extent, isolation = (
             images.new_tensor([getattr(h, name) for h in hypotheses]).expand(shape)
             for name in ("strength", "extent", "isolation")
         )
         return cls(kernels, strength, extent, isolation)
 
+    def begin(self, hypotheses: tuple[Hypothesis, ...]) -> None:
+        """Follow further hypotheses, with a network."""
+        others = _Tracks.start(self.kernels[:, 0], hypotheses)
+        for name in ("kernels", "strength", "extent", "isolation"):
+            both = torch.cat([getattr(self, name), getattr(others, name)], dim=1)
+            setattr(self, name, both)
+        self.learned = len(hypotheses)
+
     def join(self, kernels: Tensor, hypothesis: Hypothesis) -> None:
         """Follow further kernels (N, P, K, K) from here on."""
         shape = kernels.shape[:2]
         self.kernels = torch.cat([self.kernels, kernels], dim=1)
+        self.learned = 0  # the finer scales go without the network
         # They are as far as the others.
         strength = self.strength[:, :1].expand(shape)
         extent = torch.full_like(strength, hypothesis.extent)
@@ -198,6 +219,7 @@ class _Tracks:
 
     def select(self, evidence: SpectralEvidence, settings: BlindSettings) -> None:
         """Keep the likeliest of each image, and the mean of all in the place of the last one."""
+        self.learned = 0
         scores = evidence(self.kernels)
         mean = weighted_mean(self.kernels, scores, settings.tolerance)
         best = scores.argsort(dim=1)[:, : settings.survivors]
@@ -211,74 +233,49 @@ class _Tracks:
 
 def work(size: int, settings: BlindSettings) -> int:
     """Steps that `estimate_kernels` reports as done, in units of about equal time."""
-    return settings.iterations * sum(_steps(scale) for scale in _scales(size))
+    return settings.iterations * sum(_steps(scale) for scale in scales(size))
 
 
 def _steps(scale: float) -> int:
     return max(1, round(20 * scale**2))
 
 
-def _scales(size: int) -> list[float]:
+def start_kernels(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Short horizontal blurs (*shape, 3, 3): from no blur at all, nothing would ever change."""
+    kernels = like.new_zeros(*shape, 3, 3)
+    kernels[..., 1, :] = like.new_tensor([0.25, 0.5, 0.25])
+    return kernels
+
+
+def scales(size: int) -> list[float]:
+    """Scales at which kernels of K = `size` pixels are estimated, from coarse to fine."""
     count = max(0, round(math.log(size / _COARSEST, _RATIO)))
     return [_RATIO**-step for step in range(count, -1, -1)]
 
 
-def _odd(length: float) -> int:
+def odd(length: float) -> int:
+    """Side of kernels, at least 3, for a length in pixels."""
     return max(3, 2 * int(length / 2) + 1)
 
 
-class _Level:
-    """The images at one scale, with all that stays the same there."""
-
-    def __init__(self, images: Tensor, scale: float, side: int) -> None:
-        height, width = (max(round(n * scale), side + 2) for n in images.shape[-2:])
-        if (height, width) == images.shape[-2:]:
-            self.images = images
-        else:
-            self.images = functional.interpolate(
-                images[:, None], size=(height, width), mode="bilinear", antialias=True
-            )[:, 0]
-        self._side = side
-        self._blurry = pad_periodic(self.images, side + 4)[:, None]
-        shape = (int(self._blurry.shape[-2]), int(self._blurry.shape[-1]))
-        self._spectrum = torch.fft.rfft2(self._blurry)
-        self._laplacian = laplacian_spectrum(shape, images)
-        self._optics = torch.ones_like(self._laplacian)
-        self._gradient = gradient(self._blurry)
-        border = side // 2
-        self._inside = images.new_zeros(shape)
-        self._inside[border : height - border, border : width - border] = 1
-        self._edge_unit = math.sqrt(height * width) * side
-
-    def blur_latent(self, sigma: float) -> None:
-        """Let the picture behind the motion blur be a latent image blurred by a Gaussian."""
-        self._optics = (-0.5 * sigma**2 * self._laplacian).exp()
-
-    def improve(
-        self,
-        tracks: _Tracks,
-        settings: BlindSettings,
-        poll: Callable[[], None],
-    ) -> Tensor:
-        """One alternation: latent images from kernels (N, M, K, K), and kernels from them."""
-        kernels = tracks.kernels
-        latent = sharpen(
-            self._blurry,
-            self._spectrum,
-            self._laplacian,
-            self._optics,
-            kernels,
-            tracks.strength[..., None, None],
-            poll,
-        )
-        edges = salient_edges(
-            *gradient(latent), int(settings.edges * self._edge_unit), self._inside
-        )
-        poll()
-        auto, cross = normal_equations(edges, self._gradient, self._optics, self._side)
-        support = narrow_support(self._side, tracks.extent, kernels)
-        return prune(
-            solve(auto, cross, kernels, settings.ridge, support, poll),
-            settings.threshold,
-            tracks.isolation,
-        )
+def _improve(
+    level: Level,
+    tracks: _Tracks,
+    settings: BlindSettings,
+    learned: LearnedGradients | None,
+    poll: Callable[[], None],
+) -> Tensor:
+    """One alternation: sharp edges from kernels (N, M, K, K), and kernels from them."""
+    kernels, strength = tracks.kernels, tracks.strength
+    count = level.edge_count(settings.edges)
+    coarse = learned is not None and is_coarse(level.scale, level.side)
+    plain = slice(kernels.shape[1] - (tracks.learned if coarse else 0))
+    latent = level.sharpen(kernels[:, plain], strength[:, plain], poll)
+    edges = salient_edges(*gradient(latent), count, level.inside)
+    if learned is not None and coarse and tracks.learned:
+        rest = slice(plain.stop, None)
+        more = learned(level, kernels[:, rest], strength[:, rest], count, poll)
+        edges = torch.cat([edges[0], more[0]], 1), torch.cat([edges[1], more[1]], 1)
+    poll()
+    found = level.kernels(edges, kernels, tracks.extent, settings.ridge, poll)
+    return prune(found, settings.threshold, tracks.isolation)

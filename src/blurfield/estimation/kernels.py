@@ -22,10 +22,8 @@ _POWER_STEPS, _MARGIN = 8, 1.05
 _SMALLEST_PART = 0.1
 
 
-def salient_edges(
-    along_x: Tensor, along_y: Tensor, count: int, allowed: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Keep the strong gradients, enough of every orientation.
+def salient(along_x: Tensor, along_y: Tensor, count: int, allowed: Tensor) -> Tensor:
+    """Choose the strong gradients, enough of every orientation.
 
     One threshold per image lets at least `count` gradients of each of four orientations through
     (Cho & Lee, "Fast motion deblurring", 2009, Sec. 4.2): without edges across a direction the
@@ -39,6 +37,11 @@ def salient_edges(
         Number of gradients wanted of each orientation.
     allowed : Tensor
         1 where edges may be used, else 0; broadcast against the gradients.
+
+    Returns
+    -------
+    Tensor
+        True where gradients are chosen, (..., H, W).
     """
     magnitude = (along_x.square() + along_y.square()).sqrt() * allowed
     orientation = (torch.atan2(along_y, along_x) * (4 / math.pi)).round().remainder(4)
@@ -48,7 +51,14 @@ def salient_edges(
         members = torch.where(orientation == bin_, magnitude, 0).flatten(-2)
         weakest = members.topk(count, dim=-1).values[..., -1]
         threshold = torch.minimum(threshold, weakest)
-    kept = magnitude >= threshold.clamp_min(1e-6)[..., None, None]
+    return magnitude >= threshold.clamp_min(1e-6)[..., None, None]
+
+
+def salient_edges(
+    along_x: Tensor, along_y: Tensor, count: int, allowed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Keep the gradients that are `salient`, and set the others to 0; see there."""
+    kept = salient(along_x, along_y, count, allowed)
     return along_x * kept, along_y * kept
 
 
@@ -88,6 +98,27 @@ def normal_equations(
     return auto, cross
 
 
+def toeplitz(auto: Tensor) -> Callable[[Tensor], Tensor]:
+    """Product of kernels (..., K, K) with the matrix of the normal equations.
+
+    Parameters
+    ----------
+    auto : Tensor
+        See `normal_equations`, (..., 2K−1, 2K−1).
+    """
+    size = (auto.shape[-1] + 1) // 2
+    length = next_fast_len(3 * size - 2, real=True)
+    spectrum = torch.fft.rfft2(auto, s=(length, length))
+
+    def product(kernels: Tensor) -> Tensor:
+        both = spectrum * torch.fft.rfft2(kernels, s=(length, length))
+        inside = slice(size - 1, 2 * size - 1)
+        result: Tensor = torch.fft.irfft2(both, s=(length, length))[..., inside, inside]
+        return result
+
+    return product
+
+
 def solve(
     auto: Tensor,
     cross: Tensor,
@@ -119,16 +150,7 @@ def solve(
     Tensor
         Kernels (..., K, K) ≥ 0, not normalised.
     """
-    size = cross.shape[-1]
-    length = next_fast_len(3 * size - 2, real=True)
-    spectrum = torch.fft.rfft2(auto, s=(length, length))
-
-    def product(kernels: Tensor) -> Tensor:
-        both = spectrum * torch.fft.rfft2(kernels, s=(length, length))
-        inside = slice(size - 1, 2 * size - 1)
-        result: Tensor = torch.fft.irfft2(both, s=(length, length))[..., inside, inside]
-        return result
-
+    product = toeplitz(auto)
     vector = torch.ones_like(cross)
     largest = vector.new_ones(())
     for _ in range(_POWER_STEPS):

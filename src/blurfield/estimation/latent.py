@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-#: The coupling starts at this multiple of λ, grows by this factor, and the splitting counts as
-#: solved when it has reached this. Larger steps cost accuracy of the kernels.
-_FIRST_COUPLING, _GROWTH, _LAST_COUPLING = 2.0, 2.0, 1e5
+#: The coupling starts at this multiple of λ, and the splitting counts as solved when it has reached
+#: this.
+_FIRST_COUPLING, _LAST_COUPLING = 2.0, 1e5
 
 
 def sharpen(
@@ -27,13 +27,14 @@ def sharpen(
     kernels: Tensor,
     strength: Tensor,
     poll: Callable[[], None],
+    growth: float = 2.0,
 ) -> Tensor:
     """Minimise ‖k ∗ u − v‖² + λ‖∇u‖₀ over u by half-quadratic splitting.
 
     The number of pixels where the gradient is not 0 is penalised (Xu, Zheng, Jia, "Unnatural L0
     sparse representation for natural image deblurring", CVPR 2013; Xu et al., "Image smoothing
     via L0 gradient minimization", 2011, Sec. 3): an auxiliary gradient field is thresholded at
-    √(λ/β), the image is solved for in the Fourier domain, and the coupling β doubles.
+    √(λ/β), the image is solved for in the Fourier domain, and the coupling β grows.
 
     Parameters
     ----------
@@ -51,6 +52,9 @@ def sharpen(
         λ, broadcast against the images.
     poll : callable
         Called between steps; may raise to stop.
+    growth : float
+        Factor by which the coupling grows in each step, above 1. Large ones are fast, but cost
+        accuracy of the kernels.
     """
     shape = (int(blurry.shape[-2]), int(blurry.shape[-1]))
     transfer = transfer_function(kernels, shape) * optics
@@ -59,7 +63,7 @@ def sharpen(
     power = _interleaved(transfer.real.square() + transfer.imag.square())
     penalty = _interleaved(laplacian)
     coupling = _FIRST_COUPLING * strength
-    steps = math.ceil(math.log(_LAST_COUPLING / float(coupling.min()), _GROWTH))
+    steps = math.ceil(math.log(_LAST_COUPLING / float(coupling.min()), growth))
     latent = blurry.expand(*kernels.shape[:-2], *shape)
     for _ in range(steps):
         poll()
@@ -68,7 +72,7 @@ def sharpen(
         solution.mul_(coupling[..., None]).add_(matched)
         solution.div_(torch.addcmul(power, penalty, coupling[..., None]))
         latent = torch.fft.irfft2(torch.view_as_complex(solution), s=shape)
-        coupling = _GROWTH * coupling
+        coupling = growth * coupling
     return latent
 
 

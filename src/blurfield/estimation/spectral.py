@@ -83,3 +83,15 @@ def laplacian_spectrum(shape: tuple[int, int], like: Tensor) -> Tensor:
     across = torch.arange(width // 2 + 1, dtype=like.dtype, device=like.device)
     across = across * (2 * math.pi / width)
     return (2 - 2 * down.cos())[:, None] + (2 - 2 * across.cos())
+
+
+def moved(images: Tensor, offsets: Tensor) -> Tensor:
+    """Move periodic images (..., H, W) by (y, x) pixels, (..., 2), which may be fractions."""
+    shape = (int(images.shape[-2]), int(images.shape[-1]))
+    down = torch.fft.fftfreq(shape[0], dtype=images.dtype, device=images.device)[:, None]
+    across = torch.fft.rfftfreq(shape[1], dtype=images.dtype, device=images.device)
+    offsets = offsets.to(images.dtype)[..., None, None]
+    turns = offsets[..., 0, :, :] * down + offsets[..., 1, :, :] * across
+    spectrum = torch.fft.rfft2(images) * torch.polar(torch.ones_like(turns), -2 * math.pi * turns)
+    result: Tensor = torch.fft.irfft2(spectrum, s=shape)
+    return result

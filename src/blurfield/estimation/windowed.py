@@ -1,10 +1,10 @@
-"""Estimation without trained weights, on overlapping windows."""
+"""Estimation on overlapping windows, which needs no trained weights."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -14,9 +14,12 @@ from blurfield.field import KernelField
 from blurfield.windows import Windows
 
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
+from .learned_gradients import load_gradients
 from .windows import common_frame, in_place, judge
 
 if TYPE_CHECKING:
+    import os
+
     from torch import Tensor
 
     from blurfield.compute import ProgressCallback
@@ -71,6 +74,7 @@ def estimate_windowed(
     *,
     kernel_size: int | None = None,
     max_kernels: int = 25,
+    edges: str | os.PathLike[str] = "auto",
     progress: ProgressCallback | None = None,
 ) -> KernelField:
     """Estimate a kernel field with a blind estimator on windows.
@@ -90,21 +94,27 @@ def estimate_windowed(
         default 33, or less for images of less than 66 pixels.
     max_kernels : int
         Largest number B of basis kernels, at least 1.
+    edges : str or path-like
+        How sharp edges are found, from which kernels follow: ``"L0"``, as the strong gradients of
+        a latent image with few of them. With the name of installed weights, or a file, a network
+        of `blurfield.estimation.learned_gradients` finds them, too, at coarse scales, and what
+        either leads to competes. ``"auto"`` takes a network if its weights are installed.
     progress : callable, optional
         See `blurfield.estimate`.
 
     Returns
     -------
     KernelField
-        On the device of `planes`. Its metadata hold ``parameters``; ``confidence``, from 0 to 1,
-        how much independent estimates agree on average; and ``windows`` with the same for each
-        window and their positions. An image without texture gets kernels without blur and
-        confidence 0.
+        On the device of `planes`. Its metadata hold ``parameters``, of which ``edges`` says how
+        they were found, ``"L0"`` or ``"L0 and network"``; ``weights`` with name, origin and hash of
+        the network's, if there is one; ``confidence``, from 0 to 1, how much independent estimates
+        agree on average; and ``windows`` with the same for each window and their positions. An
+        image without texture gets kernels without blur and confidence 0.
 
     Raises
     ------
     ValueError
-        If an option is out of its range.
+        If an option is out of its range, or the weights do not exist or are for another network.
     """
     shape = (int(planes.shape[-2]), int(planes.shape[-1]))
     size = _kernel_size(kernel_size, min(shape))
@@ -113,7 +123,17 @@ def estimate_windowed(
     whole = BlindSettings()
     local = replace(whole, hypotheses=_WINDOW_HYPOTHESES)
     layout = WindowSettings()
-    parameters = {"kernel_size": size, "max_kernels": max_kernels, **asdict(layout)}
+    learned = load_gradients(edges, planes.device)
+    facts: dict[str, Any] = {
+        "parameters": {
+            "kernel_size": size,
+            "max_kernels": max_kernels,
+            "edges": "L0" if learned is None else "L0 and network",
+            **asdict(layout),
+        }
+    }
+    if learned is not None:
+        facts["weights"] = learned.weights.identity()
     steps = work(size, whole) + work(size, local)
     reporter = Reporter(progress, steps + 1, "Estimating the blur of the whole image")
     grey = planes.mean(0)
@@ -122,16 +142,15 @@ def estimate_windowed(
         delta[size // 2, size // 2] = 1
         reporter.advance(steps + 1)
         note = "the image has no texture that could show blur"
-        return KernelField.uniform(
-            delta, shape, {"parameters": parameters, "confidence": 0.0, "note": note}
-        )
+        return KernelField.uniform(delta, shape, {**facts, "confidence": 0.0, "note": note})
 
-    mean, found, _ = estimate_kernels(_middle(grey, layout.overview)[None], size, whole, reporter)
+    overview = _middle(grey, layout.overview)[None]
+    mean, found, _ = estimate_kernels(overview, size, whole, reporter, learned=learned)
     windows = Windows.on(shape, round(layout.side * size), round(layout.stride * size), layout.most)
     cut = windows.cut(grey)
     guesses = torch.stack([mean[0], found[0, 0]]).expand(len(cut), -1, -1, -1)
     reporter.advance(0, "Estimating the blur of parts of the image")
-    means, own, _ = estimate_kernels(cut, size, local, reporter, guesses)
+    means, own, _ = estimate_kernels(cut, size, local, reporter, guesses, learned)
     kernels = common_frame(torch.cat([mean, found[0], means, own.flatten(0, 1)]), reporter.poll)
 
     reporter.advance(0, "Comparing the kernels")
@@ -147,7 +166,7 @@ def estimate_windowed(
         mixing / mixing.sum(0),
         shape,
         {
-            "parameters": parameters,
+            **facts,
             "confidence": round(float(confidence.mean()), 4),
             "windows": {
                 "size": list(trials.size),
