@@ -60,8 +60,12 @@ def test_no_round_is_kept_that_explains_the_image_no_better(
 ) -> None:
     monkeypatch.setattr("blurfield.estimation.refine._BETTER", 0.0)
     field = rough()
-    refined = refine_field(planes(), field, gamma=2.2, rounds=1)
+    reports: list[tuple[int, int]] = []
+    refined = refine_field(
+        planes(), field, gamma=2.2, rounds=2, progress=lambda *told: reports.append(told[:2])
+    )
     assert refined.metadata["refined"] == 0
+    assert reports[-1][0] == reports[-1][1]
     assert torch.equal(refined.basis, field.basis)
     assert torch.equal(refined.mixing, field.mixing)
 
@@ -72,6 +76,13 @@ def test_linear_grey_images() -> None:
     refined = refine_field(0.05 * grey, rough(), gamma=1.0, rounds=1)
     assert refined.metadata["refined"] == 1
     assert similarity(refined, truth).mean > similarity(rough(), truth).mean
+
+
+def test_a_coefficient_for_each_pixel_is_too_many() -> None:
+    field = rough()
+    dense = field.with_mixing(field.full_mixing())
+    refined = refine_field(planes(), dense, gamma=2.2, rounds=1)
+    assert refined.mixing.shape == (2, SIDE // 16, SIDE // 16)
 
 
 def test_dense_fields_are_refused() -> None:
@@ -115,6 +126,11 @@ def test_after_an_estimate() -> None:
 
     with pytest.raises(Cancelled):
         estimate(blurred()[0], "windowed", refine=1, progress=cancel)
+
+
+def test_nothing_to_refine_where_no_blur_can_be_told() -> None:
+    field = estimate(np.full((64, 64), 100, np.uint8), "windowed", refine=2)
+    assert field.is_one_tap
 
 
 @pytest.mark.parametrize("refine", [-1, 0.5])

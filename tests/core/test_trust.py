@@ -76,3 +76,21 @@ def test_gives_back_what_is_not_explained() -> None:
     torch.testing.assert_close(result[..., 50:], blurry[..., 50:])
     assert 0.25 < unexplained < 0.45
     assert float(sharp.max()) < 0.21  # not modified
+
+
+@pytest.mark.parametrize("model", ["kernel file", "windowed"])
+def test_what_is_doubted_does_not_depend_on_the_exposure(model: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    blurry = 0.2 + 0.5 * torch.rand(1, 72, 96, generator=generator)
+    sharp = (blurry + 0.2 * torch.rand(1, 72, 96, generator=generator)).clamp(0, 0.9)
+    seen = blurry + 0.03 * torch.randn(1, 72, 96, generator=generator)
+    metadata = {} if model == "kernel file" else {"model": model}
+    field = KernelField.uniform(torch.full((7, 7), 1 / 49), (72, 96), metadata)
+
+    def unexplained(light: float) -> float:
+        noise = NoiseModel(4e-4 * light, 1e-5 * light**2)
+        given = (image * light for image in (sharp, blurry, seen))
+        return give_back(*given, noise, field, exposure=light)[1]
+
+    assert unexplained(1.0) > 0.1
+    assert unexplained(1 / 64) == pytest.approx(unexplained(1.0), abs=1e-3)

@@ -117,8 +117,9 @@ def estimate(
         Axis of the channels, where it is not the last one of 3 or 4.
     refine : int
         Rounds, at most, in which the field is then refined by the image itself, see
-        `blurfield.estimation.refine.refine_field`. Three rounds take about three
-        times as long as plug-and-play restoration of a grey image, and as much memory.
+        `blurfield.estimation.refine.refine_field`. Three rounds take about three times as long as
+        plug-and-play restoration of a grey image, and more memory. Where no blur can be told from
+        the image at all (one tap), there is nothing to be refined.
     **options
         Parameters of the model, for instance ``kernel_size`` or, where it is a network,
         ``checkpoint``: the name of installed weights, or a file.
@@ -144,6 +145,7 @@ def estimate(
 
     if int(refine) != refine or refine < 0:
         raise ValueError(f"refine must be a whole number ≥ 0, but is {refine!r}")
+    refine = int(refine)
     name, reason = _choose(model, options)
     linear = LinearImage.from_array(
         image, gamma=gamma, channel_axis=channel_axis, device=choose_device(device)
@@ -157,7 +159,7 @@ def estimate(
         if unknown is None:
             raise
         raise TypeError(f"the model {name!r} has no option {unknown}") from None
-    if refine:
+    if refine and not field.is_one_tap:
         from .refine import refine_field
 
         field = refine_field(

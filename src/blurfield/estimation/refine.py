@@ -47,8 +47,9 @@ _SAMPLE = 100_000
 #: Light from which on noise is taken to grow with it.
 _DARK = 0.02
 
-#: Pixels between the nodes of the mixing coefficients, at most.
-_STRIDE = 16
+#: Pixels between the nodes of the mixing coefficients, at most, and how many times as many nodes a
+#: field may have along an axis. Those of networks have one at each pixel, which is averaged.
+_STRIDE, _MOST_NODES = 16, 4
 #: What is added to coefficients and taps that are 0, which would stay so for ever.
 _LEAST_COEFFICIENT, _LEAST_TAP = 1e-3, 1e-5
 #: Steps of Adam in each round, the decay of its averages, and the length of its steps.
@@ -93,16 +94,16 @@ def refine_field(
     Returns
     -------
     KernelField
-        With as many basis kernels, and a mixing grid of at least one node in 16 pixels. The
-        metadata get ``refined``, the number of rounds that were good; with none, it is the field
-        as it was.
+        With as many basis kernels, and a mixing grid of at least one node in 16 pixels, and at
+        most one in 4: finer ones are averaged. The metadata get ``refined``, the number of rounds
+        that were good; with none, it is the field as it was.
 
     Raises
     ------
     ValueError
         If `rounds` is no whole number of at least 1, or the kernels have one tap each.
     """
-    check_count("rounds", rounds)
+    rounds = check_count("rounds", rounds)
     if field.is_one_tap:
         raise ValueError("a field of kernels with one tap each has no basis to be refined")
     each = _START + 2 * (len(_SIGMAS) + 1)
@@ -113,8 +114,9 @@ def refine_field(
     for number in range(rounds + 1):
         candidate = field if edges is None else _improved(best, photograph.grey, edges, reporter)
         sharp = photograph.restored(candidate, _LAST_SIGMAS[min(number, len(_LAST_SIGMAS) - 1)])
-        found = _Edges.of(photograph.grey, sharp, candidate, photograph.exposure)
+        found = _Edges.of(photograph, sharp, candidate)
         if edges is not None and not found.error < _BETTER * edges.error:
+            reporter.advance((rounds - number) * (each + _STEPS))
             break
         best, edges, good = candidate, found, number
     return best.with_metadata(refined=good)
@@ -195,24 +197,25 @@ class _Edges:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, blurry: Tensor, sharp: Tensor, field: KernelField, exposure: float) -> _Edges:
+    def of(cls, photograph: _Photograph, sharp: Tensor, field: KernelField) -> _Edges:
         """Weigh pixels by what part of the gradients within reach of the kernels are edges."""
+        blurry, poll = photograph.grey, photograph.reporter.poll
         down, across = _gradients(sharp)
         strength = down.square_().add_(across.square_())
         sample = strength.flatten()[:: max(1, strength.numel() // _SAMPLE)]
         least = torch.quantile(sample, _PLAIN)
         strong = strength.where(strength > least, 0)
         reach = field.kernel_size // 4
-        around = [
-            functional.avg_pool2d(image, 2 * reach + 1, stride=1, padding=reach)
-            for image in (strong, strength)
-        ]
-        share = around[0] / around[1].clamp_min(torch.finfo(sharp.dtype).tiny)
-        share.mul_(around[0]).div_(around[0] + around[0].mean())
+        poll()
+        edges, total = _around(strong, reach), _around(strength, reach)
+        poll()
+        tiny = torch.finfo(sharp.dtype).tiny
+        share = edges / total.clamp_min(tiny)
+        share.mul_(edges).div_((edges + edges.mean()).clamp_min_(tiny))
         radius, (height, width) = field.kernel_size // 2, blurry.shape[-2:]
         weights = share[:, radius : radius + height - 1, radius : radius + width - 1].clone()
-        weights.div_(blurry[:, 1:, 1:].clamp(_DARK * exposure, 1))
-        operator = BlurOperator(field, boundary="valid")
+        weights.div_(blurry[:, 1:, 1:].clamp(_DARK * photograph.exposure, 1))
+        operator = BlurOperator(field, boundary="valid", poll=poll)
         found = cls(sharp, weights, math.inf)
         return replace(found, error=float(found.loss(blurry, operator)))
 
@@ -229,13 +232,7 @@ class _Edges:
 @torch.enable_grad()
 def _improved(field: KernelField, blurry: Tensor, edges: _Edges, reporter: Reporter) -> KernelField:
     """Let basis and mixing take some steps down the error of the reblurred edges."""
-    cells = [
-        max(n, -(-side // _STRIDE))
-        for n, side in zip(field.mixing.shape[1:], field.shape, strict=True)
-    ]
-    mixing = functional.interpolate(
-        field.mixing[None], size=cells, mode="bilinear", align_corners=False
-    )[0]
+    mixing = _on_nodes(field)
     logits = {
         "basis": (field.basis + _LEAST_TAP).log(),
         "mixing": (mixing + _LEAST_COEFFICIENT).log(),
@@ -255,7 +252,8 @@ def _improved(field: KernelField, blurry: Tensor, edges: _Edges, reporter: Repor
         found = current()
         operator = BlurOperator(found, boundary="valid", poll=reporter.poll)
         moved = (found.basis - field.basis).square().sum() / field.basis.square().sum()
-        variation = sum(found.mixing.diff(dim=axis).abs().mean() for axis in (1, 2))
+        nodes = found.mixing.numel()
+        variation = sum(found.mixing.diff(dim=axis).abs().sum() / nodes for axis in (1, 2))
         loss = edges.loss(blurry, operator) + _RIDGE * moved + _VARIATION * variation
         steps.zero_grad()
         loss.backward()
@@ -264,6 +262,25 @@ def _improved(field: KernelField, blurry: Tensor, edges: _Edges, reporter: Repor
     with torch.no_grad():
         found = current()
     return KernelField(found.basis, found.mixing, field.shape, dict(field.metadata))
+
+
+def _on_nodes(field: KernelField) -> Tensor:
+    """The mixing at as many nodes as are refined, (B, h, w)."""
+    given = tuple(field.mixing.shape[1:])
+    wanted = (-(-field.shape[0] // _STRIDE), -(-field.shape[1] // _STRIDE))
+    if any(n > _MOST_NODES * new for n, new in zip(given, wanted, strict=True)):
+        return functional.adaptive_avg_pool2d(field.mixing[None], wanted)[0]
+    cells = [max(n, new) for n, new in zip(given, wanted, strict=True)]
+    return functional.interpolate(
+        field.mixing[None], size=cells, mode="bilinear", align_corners=False
+    )[0]
+
+
+def _around(image: Tensor, reach: int) -> Tensor:
+    """Mean over the square of 2·reach + 1 pixels around each one; beyond the edges are zeros."""
+    for size, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
+        image = functional.avg_pool2d(image, size, stride=1, padding=padding)
+    return image
 
 
 def _gradients(image: Tensor) -> tuple[Tensor, Tensor]:

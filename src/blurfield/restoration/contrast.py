@@ -32,7 +32,7 @@ def exposure_of(light: Tensor) -> float:
         Linear light, white 1.
     """
     step = math.ceil(math.sqrt(light.numel() / _SAMPLE))
-    values = light[:, ::step, ::step].flatten()
+    values = light[:, ::step, ::step].flatten().cpu()  # not every device can select
     rank = max(1, math.ceil((1 - _BRIGHTEST) * values.numel()))
     brightest = float(torch.kthvalue(values, rank).values)
     return float(2.0 ** round(math.log2(min(1.0, max(brightest, torch.finfo(torch.float32).eps)))))

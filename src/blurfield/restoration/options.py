@@ -29,7 +29,8 @@ def check_not_negative(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a finite number ≥ 0, but is {value!r}")
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise ValueError unless the option of a name is a whole number of at least 1."""
+def check_count(name: str, value: Any) -> int:
+    """Return the option of a name; raise ValueError unless it is a whole number of at least 1."""
     if isinstance(value, str) or not (math.isfinite(value) and int(value) == value >= 1):
         raise ValueError(f"{name} must be a whole number ≥ 1, but is {value!r}")
+    return int(value)

@@ -105,7 +105,7 @@ def plug_and_play(
     solved by Chebyshev's iterations that begin where the last ones ended.
 
     Where residuals far greater than noise remain, the field cannot be right, and the blurry image
-    is given back, see `blurfield.restoration.trust`.
+    is given back; estimated fields are trusted by degrees, see `blurfield.restoration.trust`.
 
     Parameters
     ----------
@@ -196,6 +196,7 @@ def plug_and_play(
         field,
         STRICT,
         smoothing=smoothing,
+        exposure=exposure,
         poll=reporter.poll,
     )
     return sharp, {

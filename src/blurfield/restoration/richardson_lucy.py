@@ -166,6 +166,7 @@ def richardson_lucy(
         noise_model,
         field,
         smoothing=smoothing,
+        exposure=exposure,
         poll=reporter.poll,
     )
     info = {

@@ -13,6 +13,7 @@ from blurfield.compute import Reporter
 from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator, saturate, saturate_derivative
 
+from .contrast import exposure_of
 from .denoisers import Denoiser
 from .noise import estimate_noise
 from .options import check_count, check_not_negative, check_variant
@@ -76,7 +77,8 @@ def steepest_descent(
     `hybrid_steepest_descent`.
 
     Where residuals far greater than noise remain, the field cannot be right, and the blurry image
-    is given back, see `blurfield.restoration.trust`; not so with the published variants.
+    is given back; estimated fields are trusted by degrees, see `blurfield.restoration.trust`.
+    Published variants do neither.
 
     Parameters
     ----------
@@ -126,7 +128,7 @@ def steepest_descent(
     ours = variant == "linear"
     if iterations is None:
         iterations = _ITERATIONS if ours else _PUBLISHED_ITERATIONS
-    check_count("iterations", iterations)
+    iterations = check_count("iterations", iterations)
     reporter = Reporter(progress, iterations, "Steepest descent")
     denoise: Denoise = Denoiser.load(checkpoint, device=blurry.device, poll=reporter.poll)
     noisy = blurry if noisy is None else noisy
@@ -160,6 +162,8 @@ def steepest_descent(
         operator.forward(extended),
         estimate_noise(noisy),
         field,
+        smoothing=smoothing,
+        exposure=exposure_of(noisy),
         poll=reporter.poll,
     )
     return sharp, facts

@@ -11,7 +11,7 @@ from blurfield.compute import Reporter
 from blurfield.operator import BlurOperator
 
 from .chebyshev import solve_by_chebyshev
-from .contrast import encoding_slope
+from .contrast import encoding_slope, exposure_of
 from .data_term import DataTerm
 from .noise import mean_noise, resolve_noise
 from .options import check_count, check_positive
@@ -50,6 +50,7 @@ def tikhonov(
     iterations: int = 10,
     noise: NoiseOption = "auto",
     saturation: bool = True,
+    noisy: Tensor | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Deblur by linear least squares with squared gradients (Tikhonov 1963).
@@ -61,7 +62,7 @@ def tikhonov(
     unknown image is larger than the blurry one by half a kernel on each side.
 
     Where residuals far greater than noise remain, the field cannot be right, and the blurry image
-    is given back, see `blurfield.restoration.trust`.
+    is given back; estimated fields are trusted by degrees, see `blurfield.restoration.trust`.
 
     Parameters
     ----------
@@ -79,6 +80,8 @@ def tikhonov(
         See `blurfield.restoration.noise.resolve_noise`.
     saturation : bool
         Whether clipped pixels are treated as such, or are taken at their brightness.
+    noisy : Tensor, shape (C, h, w), optional
+        Planes that tell how dark the image is, by default the blurry image.
     progress : callable, optional
         See `blurfield.compute.Reporter`.
 
@@ -97,15 +100,16 @@ def tikhonov(
         If an option is out of range or the image is smaller than the kernels.
     """
     check_positive("smoothing", smoothing)
-    check_count("iterations", iterations)
+    iterations = check_count("iterations", iterations)
     reporter = Reporter(progress, iterations + 1, "Preview")
     models = resolve_noise(noise, blurry)
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
-    data = DataTerm(blurry, operator, models, saturation)
+    exposure = exposure_of(blurry if noisy is None else noisy)
+    data = DataTerm(blurry, operator, models, saturation, exposure)
     radius, (height, width) = field.kernel_size // 2, field.shape
     x = extend(blurry, radius, "reflect").clamp_(min=0)
-    prior = _GradientPrior(x, gamma, smoothing)
+    prior = _GradientPrior(x, gamma, smoothing, exposure)
     # Which clipped pixels count is decided anew half way.
     for steps in (iterations - iterations // 2, iterations // 2):
         if steps:
@@ -130,6 +134,7 @@ def tikhonov(
         field,
         UNFINISHED,
         smoothing=smoothing,
+        exposure=exposure,
         poll=reporter.poll,
     )
     return sharp, {
@@ -143,18 +148,18 @@ def tikhonov(
 class _GradientPrior:
     """½ Σ down·(∂x/∂row)² + across·(∂x/∂column)², with weights as an image suggests them."""
 
-    def __init__(self, image: Tensor, gamma: float, strength: float) -> None:
-        slope = encoding_slope(image.mean(0, keepdim=True), gamma)
+    def __init__(self, image: Tensor, gamma: float, strength: float, exposure: float) -> None:
+        slope = encoding_slope(image.mean(0, keepdim=True), gamma, exposure)
+        self._flat = _FLAT * exposure ** (1 / gamma)
         self._down = self._weights(image, slope, strength, -2)
         self._across = self._weights(image, slope, strength, -1)
 
-    @staticmethod
-    def _weights(image: Tensor, slope: Tensor, strength: float, axis: int) -> Tensor:
+    def _weights(self, image: Tensor, slope: Tensor, strength: float, axis: int) -> Tensor:
         """slope²/τ² between neighbours along an axis."""
         length = slope.shape[axis]
         slope = (slope.narrow(axis, 1, length - 1) + slope.narrow(axis, 0, length - 1)).div_(2)
         edges = image.diff(dim=axis).square_().mean(0, keepdim=True).mul_(slope.square())
-        return slope.square_().mul_(strength).div_(edges.mul_(_SHARPER**2).add_(_FLAT**2))
+        return slope.square_().mul_(strength).div_(edges.mul_(_SHARPER**2).add_(self._flat**2))
 
     def hessian(self, x: Tensor) -> Tensor:
         """The prior's Hessian times an image (C, H, W)."""

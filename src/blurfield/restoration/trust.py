@@ -41,7 +41,7 @@ class Limits(NamedTuple):
     trusted, wrong : float
         Below the first one the field is trusted, above the second one not at all.
     overall : bool
-        Whether a field that is wrong on the whole is trusted nowhere more than that.
+        Whether a field that is wrong far around is trusted nowhere more than there on average.
     unfinished : float
         What a method may leave of the residual that the blurry image itself has, as squares,
         also where that is more than noise.
@@ -60,12 +60,15 @@ JUDGED_GAIN = 2e-4
 USUAL = Limits(1.3, 2.5)
 #: For methods which explain images down to their noise if the field is right, or stop not long
 #: before that if there is hardly any.
-STRICT = Limits(0.9, 1.4, overall=True, unfinished=0.15)
+STRICT = Limits(0.9, 1.4, overall=True, unfinished=0.1)
 #: For methods which stop long before they explain an image.
 UNFINISHED = Limits(3.9, 7.5)
 
 #: A single pixel counts at most so much: next to lights small errors of a kernel are great ones.
 _MAX_MISFIT = 12.0
+
+#: Windows that are far around are so many times as wide: less than what tiles overlap by.
+_WIDE = 3
 
 #: Light added before residuals are compared with the variance of `JUDGED_GAIN`.
 _DARK = 0.01
@@ -90,7 +93,7 @@ def local_doubt(misfit: Tensor, window: int, limits: Limits = USUAL) -> Tensor:
     """
     local = _around(misfit.clamp(max=_MAX_MISFIT), window)
     if limits.overall:
-        local = local.clamp_(min=float(local.mean()))
+        local = torch.maximum(local, _around(local, _WIDE * window))
     span = math.log(limits.wrong / limits.trusted)
     return local.div_(limits.trusted).log_().div_(span).clamp_(0, 1)
 
@@ -106,7 +109,9 @@ def _around(values: Tensor, window: int) -> Tensor:
     return values
 
 
-def squared_misfit(blurry: Tensor, seen: Tensor, noise: NoiseModel) -> Tensor:
+def squared_misfit(
+    blurry: Tensor, seen: Tensor, noise: NoiseModel, exposure: float = 1.0
+) -> Tensor:
     """Squared residual of each pixel in units of the variance that noise explains.
 
     Parameters
@@ -117,6 +122,8 @@ def squared_misfit(blurry: Tensor, seen: Tensor, noise: NoiseModel) -> Tensor:
         What the sharp image would look like blurred, in linear light; may exceed 1.
     noise : NoiseModel
         Noise of the image.
+    exposure : float
+        How dark it is, see `blurfield.restoration.contrast.exposure_of`.
 
     Returns
     -------
@@ -128,7 +135,9 @@ def squared_misfit(blurry: Tensor, seen: Tensor, noise: NoiseModel) -> Tensor:
     for target, plane in zip(blurry, seen, strict=True):
         model = saturate(plane.clamp_min(0))
         variance = noise.variance(model)
-        torch.maximum(variance, model.add(_DARK).mul_(JUDGED_GAIN), out=variance)
+        torch.maximum(
+            variance, model.add(_DARK * exposure).mul_(JUDGED_GAIN * exposure), out=variance
+        )
         misfit[0] += model.sub_(target).square_().div_(variance)
     return misfit.div_(len(blurry))
 
@@ -142,6 +151,7 @@ def give_back(
     limits: Limits = USUAL,
     *,
     smoothing: float = 1.0,
+    exposure: float = 1.0,
     poll: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, float]:
     """Replace by the blurry image what a wrong field has made of it.
@@ -161,6 +171,8 @@ def give_back(
         For known fields, see `local_doubt`.
     smoothing : float
         For estimated fields: the more smoothing is asked for, the less they are trusted.
+    exposure : float
+        How dark the image is, see `blurfield.restoration.contrast.exposure_of`.
     poll : callable
         Called between steps; may raise to stop.
 
@@ -171,12 +183,12 @@ def give_back(
     unexplained : float
         Part of the image that was given back, from 0 to 1.
     """
-    misfit = squared_misfit(blurry, seen, noise)
+    misfit = squared_misfit(blurry, seen, noise, exposure)
     if is_estimated(field):
-        count = len(blurry)
+        count, noise = len(blurry), NoiseModel(noise.gain / exposure, noise.floor / exposure**2)
         doubt = doubt_in_estimate(
-            sharp.mean(0, keepdim=True),
-            blurry.mean(0, keepdim=True),
+            sharp.mean(0, keepdim=True).div_(exposure),
+            blurry.mean(0, keepdim=True).div_(exposure),
             misfit.clamp_(max=_MAX_MISFIT),
             NoiseModel(noise.gain / count, noise.floor / count),
             field,
@@ -186,7 +198,7 @@ def give_back(
     else:
         if limits.unfinished:
             again = BlurOperator(field, boundary="reflect", poll=poll).forward(blurry)
-            most = _around(squared_misfit(blurry, again, noise), 2 * field.kernel_size)
+            most = _around(squared_misfit(blurry, again, noise, exposure), 2 * field.kernel_size)
             misfit.div_(most.mul_(limits.unfinished).clamp_min_(1))
         doubt = local_doubt(misfit, 2 * field.kernel_size, limits)
     return sharp.lerp(blurry, doubt), float(doubt.mean())
