@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     Picture = NDArray[np.uint8]
 
+#: Rounds in which the estimate is refined.
+_ROUNDS = 3
 #: The smallest photograph that is worth blurring.
 SMALLEST = 128
 
@@ -106,7 +108,7 @@ def run_demo(
     blurry, true_field = simulate(truth, kind="rotation", seed=seed, device=device)
     seconds["simulate"] = time.perf_counter() - start
     start = time.perf_counter()
-    field = estimate(blurry, device=device, progress=progress)
+    field = estimate(blurry, device=device, progress=progress, refine=_ROUNDS)
     seconds["estimate"] = time.perf_counter() - start
     start = time.perf_counter()
     deblurred = deblur(blurry, field, device=device, progress=progress)
