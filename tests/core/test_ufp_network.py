@@ -31,7 +31,8 @@ def small(**config) -> KernelEstimator:
 
 def test_conformance(network):
     code, sigma = network(img(3, 30, 22)[None])
-    assert code.shape == (1, 361, 30, 22) and sigma.shape == (1, 1, 30, 22)
+    assert code.shape == (1, 361, 30, 22)
+    assert sigma.shape == (1, 1, 30, 22)
     assert close(code.square().sum(), 4.376478369685e2)
     assert close(code.max(), 9.999982852483e-1)
     assert close(code[0, 0, 0, 0], 7.951781167659e-5)
@@ -68,7 +69,8 @@ def test_tensors_are_the_published_ones(network):
 def test_strides_coarsen_the_grid(stride, cells):
     network = small(stride=stride)
     kernels, sigma = network(img(3, 30, 22)[None])
-    assert kernels.shape == (1, 25, *cells) and sigma.shape == (1, 1, *cells)
+    assert kernels.shape == (1, 25, *cells)
+    assert sigma.shape == (1, 1, *cells)
 
 
 def test_codes_are_standardised_and_mixed_with_noise():
