@@ -9,10 +9,11 @@ point by a logit, see `KernelFlow.preprocess`; the flow takes data points to cod
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 __all__ = ["ARCHITECTURE", "DEQUANTISATION", "KernelFlow"]
 
@@ -42,15 +43,25 @@ class _Coupling(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Towards the code."""
-        seen, free = self.mask * x, 1 - self.mask
-        scale = free * self.s_net(seen)
-        return seen + free * (x - self.t_net(seen)) * (-scale).exp(), -scale.sum(1)
+        scale, move = self._scale_and_move(x)
+        return (x - move) * (-scale).exp(), -scale.sum(1)
 
     def inverse(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Towards the data."""
-        seen, free = self.mask * u, 1 - self.mask
-        scale = free * self.s_net(seen)
-        return seen + free * (u * scale.exp() + self.t_net(seen)), scale.sum(1)
+        scale, move = self._scale_and_move(u)
+        return torch.addcmul(move, u, scale.exp()), scale.sum(1)
+
+    def _scale_and_move(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the networks say, 0 where the mask is 1; both ends of a coupling look the same."""
+        return self._masked(self.s_net, x), self._masked(self.t_net, x)
+
+    def _masked(self, net: nn.Sequential, x: Tensor) -> Tensor:
+        # Masking the weights rather than all that goes in and out is less work.
+        first, last = cast("nn.Linear", net[0]), cast("nn.Linear", net[-1])
+        free = 1 - self.mask
+        hidden = functional.linear(x, self.mask * first.weight, first.bias)
+        hidden = net[1:-1](hidden)
+        return functional.linear(hidden, free[:, None] * last.weight, free * last.bias)
 
 
 class _Normalisation(nn.Module):
@@ -74,17 +85,21 @@ class _Normalisation(nn.Module):
         """Towards the code."""
         mean, variance = self.running_mean, self.running_var
         if self.training:
-            variance, mean = torch.var_mean(x, dim=0, correction=1)
+            mean = x.mean(0)
+            x = x - mean
+            variance = x.square().sum(0) / (len(x) - 1)
             with torch.no_grad():
                 self.running_mean.lerp_(mean, _MOMENTUM)
                 self.running_var.lerp_(variance, _MOMENTUM)
-        y = self.log_gamma.exp() * (x - mean) * (variance + _EPSILON).rsqrt() + self.beta
-        return y, self._log_det(variance).expand(len(x))
+        else:
+            x = x - mean
+        scale = self.log_gamma.exp() * (variance + _EPSILON).rsqrt()
+        return torch.addcmul(self.beta, x, scale), self._log_det(variance).expand(len(x))
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Towards the data, with the running statistics."""
         scale = (-self.log_gamma).exp() * (self.running_var + _EPSILON).sqrt()
-        x = (y - self.beta) * scale + self.running_mean
+        x = torch.addcmul(self.running_mean - self.beta * scale, y, scale)
         return x, -self._log_det(self.running_var).expand(len(y))
 
     def _log_det(self, variance: Tensor) -> Tensor:
