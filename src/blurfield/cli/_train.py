@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import _train_flow
 from ._training import SHARP, add_common, prepare, run_training, speaker
 from ._values import not_negative, odd, positive_int, positive_number, seed
 
@@ -74,6 +75,8 @@ def add_parser(
         help="side of the kernels in pixels, at most half of that of the samples (default 33)",
     )
     network.set_defaults(run=gradients)
+
+    _train_flow.add_parser(networks, device=device, spoken=spoken)
 
     network = networks.add_parser(
         "restorer", parents=[device, spoken], help="a small network that restores without a field"

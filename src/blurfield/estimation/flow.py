@@ -192,10 +192,14 @@ class KernelFlow(nn.Module):
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Logarithm (N,) of the density of data points (N, K²), in nats."""
         z, log_det = self(x)
+        density: Tensor = self.code_log_likelihood(z) + log_det
+        return density
+
+    def code_log_likelihood(self, z: Tensor) -> Tensor:
+        """Logarithm (N,) of the density of codes (N, K²), in nats."""
         deviation = (z - self.base_dist_mean) / self.base_dist_var
         constant = self.base_dist_var.log().sum() + 0.5 * z.shape[1] * math.log(2 * math.pi)
-        density: Tensor = log_det - 0.5 * deviation.square().sum(1) - constant
-        return density
+        return -0.5 * deviation.square().sum(1) - constant
 
     def preprocess(self, kernels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Turn kernels into data points.
