@@ -37,6 +37,23 @@ def as_float_tensor(values: Tensor | ArrayLike, name: str) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
+def check_shapes(basis: Tensor, mixing: Tensor) -> None:
+    """Raise ValueError unless there are square kernels of an odd side and a map for each."""
+    if basis.ndim != 3 or basis.shape[-1] != basis.shape[-2] or basis.shape[-1] % 2 == 0:
+        raise ValueError(
+            f"basis must have the shape (B, K, K) with K odd, but has {tuple(basis.shape)}"
+        )
+    if mixing.ndim != 3 or 0 in mixing.shape:
+        raise ValueError(
+            f"mixing must have the shape (B, h, w), none of them 0, but has {tuple(mixing.shape)}"
+        )
+    if basis.shape[0] != mixing.shape[0]:
+        raise ValueError(
+            f"there are {basis.shape[0]} basis kernels but {mixing.shape[0]} mixing maps; "
+            "each kernel needs its own map"
+        )
+
+
 def check_convex(values: Tensor, what: str, dims: tuple[int, ...]) -> None:
     """Raise ValueError unless values are finite, ≥ 0 and sum to 1 over `dims`."""
     values = values.detach()
@@ -62,9 +79,45 @@ def check_convex(values: Tensor, what: str, dims: tuple[int, ...]) -> None:
 
 def without_denormals(mixing: Tensor) -> Tensor:
     """Return mixing coefficients with 0 in place of those that only slow arithmetic down."""
-    values = mixing.detach()
-    tiny = (values < _SMALLEST_NORMAL) & (values != 0)
-    return mixing.masked_fill(tiny, 0.0) if bool(tiny.any()) else mixing
+    # Map by map: masks of all maps of a dense field would take much memory.
+    if not any(bool(_denormal(values).any()) for values in mixing.detach()):
+        return mixing
+    return mixing.masked_fill(_denormal(mixing.detach()), 0.0)
+
+
+def _denormal(values: Tensor) -> Tensor:
+    return (values < _SMALLEST_NORMAL) & (values != 0)
+
+
+def checked_maps(maps: Mapping[str, Tensor | ArrayLike], like: Tensor) -> dict[str, Tensor]:
+    """Return maps (h, w) of what is known of each pixel, of the dtype and device of `like`.
+
+    Raises
+    ------
+    ValueError
+        If a map is empty, has other axes or holds values that are not finite.
+    TypeError
+        If a name is no text, or values are complex.
+    """
+    checked = {}
+    for name, values in maps.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the names of maps must be text, but one is {name!r}")
+        tensor = as_float_tensor(values, f"the map {name!r}").to(like.device, like.dtype)
+        if tensor.ndim != 2 or 0 in tensor.shape:
+            raise ValueError(
+                f"the map {name!r} must have the shape (h, w), neither of them 0, but has "
+                f"{tuple(tensor.shape)}"
+            )
+        finite = torch.isfinite(tensor.detach())
+        if not bool(finite.all()):
+            bad = torch.nonzero(~finite)
+            raise ValueError(
+                f"the map {name!r}: {len(bad)} values are NaN or infinite, the first at "
+                f"{bad[0].tolist()}"
+            )
+        checked[name] = tensor
+    return checked
 
 
 def plain_json(metadata: Mapping[str, Any]) -> dict[str, Any]:

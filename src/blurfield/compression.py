@@ -61,7 +61,7 @@ def _approximate(field: KernelField, rank: int) -> KernelField:
         basis = _learn_basis(field.basis.detach().flatten(1), _sample(field), rank)
         basis = basis.reshape(-1, field.kernel_size, field.kernel_size)
         mixing = _fit_mixing(field, basis)
-    smaller = type(field)(basis, mixing, field.shape, field.metadata)
+    smaller = type(field)(basis, mixing, field.shape, field.metadata, field.maps)
     return _noted(smaller, field.num_kernels, _errors(field, smaller))
 
 
@@ -156,16 +156,16 @@ def _onto_simplex(rows: Tensor) -> Tensor:
 def _errors(field: KernelField, smaller: KernelField) -> dict[str, float]:
     """Root-mean-square distance of the kernels over all grid cells, absolute and relative."""
     with torch.no_grad():
-        old, new = field.mixing.flatten(1).double(), smaller.mixing.flatten(1).double()
+        old, new = field.mixing.flatten(1), smaller.mixing.flatten(1)
         kernels = torch.cat([field.basis.flatten(1), -smaller.basis.flatten(1)]).double()
         gram = kernels @ kernels.T
         distance = size = 0.0
         for start in range(0, old.shape[1], _CELLS):
             part = slice(start, start + _CELLS)
-            both = torch.cat([old[:, part], new[:, part]])
+            both = torch.cat([old[:, part], new[:, part]]).double()
             distance += float(((gram @ both) * both).sum().clamp(min=0))
-            own = gram[: len(old), : len(old)]
-            size += float(((own @ old[:, part]) * old[:, part]).sum())
+            own, before = gram[: len(old), : len(old)], both[: len(old)]
+            size += float(((own @ before) * before).sum())
     return {
         "rms_error": math.sqrt(distance / old.shape[1]),
         "relative_error": math.sqrt(distance / size),

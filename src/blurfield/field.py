@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from . import grid
-from ._field_values import as_float_tensor, check_convex, plain_json, without_denormals
+from ._field_values import (
+    as_float_tensor,
+    check_convex,
+    check_shapes,
+    checked_maps,
+    plain_json,
+    without_denormals,
+)
 
 if TYPE_CHECKING:
     import os
@@ -39,6 +46,10 @@ class KernelField:
         Height and width of the image in pixels; (h, w) by default.
     metadata : mapping, optional
         Where the field comes from, as plain JSON types.
+    maps : mapping of str to array_like, shape (h', w'), optional
+        What else is known of each pixel, each on a grid of its own, read like that of `mixing`:
+        ``"uncertainty"`` of the kernels, in [0, 1], and ``"kernel_sum"``, that of the kernels as a
+        network gave them, are the ones in use. They go with the field wherever it goes.
 
     Raises
     ------
@@ -54,7 +65,7 @@ class KernelField:
     gradients flow into them; don't write into them afterwards. Other arrays are copied.
     """
 
-    __slots__ = ("_basis", "_metadata", "_mixing", "_one_tap", "_shape")
+    __slots__ = ("_basis", "_maps", "_metadata", "_mixing", "_one_tap", "_shape")
 
     def __init__(
         self,
@@ -62,34 +73,19 @@ class KernelField:
         mixing: Tensor | ArrayLike,
         shape: tuple[int, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        maps: Mapping[str, Tensor | ArrayLike] | None = None,
     ) -> None:
         self._basis = as_float_tensor(basis, "basis")
         mixing = as_float_tensor(mixing, "mixing")
         self._mixing = mixing.to(self._basis.device, self._basis.dtype)
-        self._check_shapes()
+        check_shapes(self._basis, self._mixing)
         self._shape = self._checked_image_shape(shape)
         check_convex(self._basis, "basis kernel", dims=(-2, -1))
         check_convex(self._mixing, "mixing coefficients", dims=(0,))
         self._mixing = without_denormals(self._mixing)
         self._metadata = plain_json(metadata or {})
+        self._maps = checked_maps(maps or {}, like=self._basis)
         self._one_tap: bool | None = None
-
-    def _check_shapes(self) -> None:
-        basis, mixing = self._basis, self._mixing
-        if basis.ndim != 3 or basis.shape[-1] != basis.shape[-2] or basis.shape[-1] % 2 == 0:
-            raise ValueError(
-                f"basis must have the shape (B, K, K) with K odd, but has {tuple(basis.shape)}"
-            )
-        if mixing.ndim != 3 or 0 in mixing.shape:
-            raise ValueError(
-                f"mixing must have the shape (B, h, w), none of them 0, but has "
-                f"{tuple(mixing.shape)}"
-            )
-        if basis.shape[0] != mixing.shape[0]:
-            raise ValueError(
-                f"there are {basis.shape[0]} basis kernels but {mixing.shape[0]} mixing maps; "
-                "each kernel needs its own map"
-            )
 
     def _checked_image_shape(self, shape: tuple[int, int] | None) -> tuple[int, int]:
         if shape is None:
@@ -146,6 +142,11 @@ class KernelField:
     def metadata(self) -> dict[str, Any]:
         """Where the field comes from; a copy, as plain JSON types."""
         return copy.deepcopy(self._metadata)
+
+    @property
+    def maps(self) -> dict[str, Tensor]:
+        """What else is known of each pixel, by name, on grids (h', w'); a new dictionary."""
+        return dict(self._maps)
 
     @property
     def num_kernels(self) -> int:
@@ -234,6 +235,20 @@ class KernelField:
         """Mixing coefficients of every pixel, shape (B, H, W)."""
         return self.mixing_block(slice(0, self._shape[0]), slice(0, self._shape[1]))
 
+    def full_map(self, name: str) -> Tensor:
+        """One of `maps` for every pixel, shape (H, W).
+
+        Raises
+        ------
+        KeyError
+            If the field has no such map.
+        """
+        if name not in self._maps:
+            known = ", ".join(self._maps) or "none"
+            raise KeyError(f"the field has no map {name!r}; it has {known}")
+        rows, cols = (slice(0, n) for n in self._shape)
+        return grid.read_block(self._maps[name][None], self._shape, rows, cols)[0]
+
     def l2_norms(self) -> Tensor:
         """L2 norm of each basis kernel, shape (B,): 1 for no blur, 1/√L for a line of L pixels."""
         norms: Tensor = torch.linalg.vector_norm(self._basis, dim=(1, 2))
@@ -265,7 +280,8 @@ class KernelField:
         self, mixing: Tensor | ArrayLike, shape: tuple[int, int] | None = None
     ) -> KernelField:
         """Return a field with the same basis and other mixing coefficients (B, h, w)."""
-        return KernelField(self._basis, mixing, shape or self._shape, self._metadata)
+        mixing = as_float_tensor(mixing, "mixing")
+        return self._derive(self._basis, mixing, shape)
 
     def with_metadata(self, **updates: Any) -> KernelField:
         """Return the same field with metadata entries added or replaced."""
@@ -294,10 +310,15 @@ class KernelField:
                 f"cannot crop {shape} at {origin} from a field of {self._shape}: it reaches "
                 "beyond the image"
             )
-        if self._mixing.shape[1:] == (1, 1):
-            return self._derive(self._basis, self._mixing, shape=(height, width))
-        block = self.mixing_block(slice(y, y + height), slice(x, x + width))
-        return self._derive(self._basis, block, shape=(height, width))
+
+        def part(values: Tensor) -> Tensor:
+            if values.shape[1:] == (1, 1):
+                return values
+            rows, cols = slice(y, y + height), slice(x, x + width)
+            return grid.read_block(values, self._shape, rows, cols)
+
+        maps = {name: part(values[None])[0] for name, values in self._maps.items()}
+        return self._derive(self._basis, part(self._mixing), (height, width), maps=maps)
 
     def resize(self, shape: tuple[int, int]) -> KernelField:
         """Return the field of the image resized to `shape`: kernels grow or shrink with it.
@@ -309,8 +330,8 @@ class KernelField:
             raise ValueError(f"cannot resize to {shape}: height and width must be positive")
         down, across = height / self._shape[0], width / self._shape[1]
         size = 2 * math.ceil((self.kernel_size // 2) * max(down, across)) + 1
-        rows = _rescaling(self._basis, down, size)
-        cols = _rescaling(self._basis, across, size)
+        rows = grid.rescaling_matrix(self._basis, down, size)
+        cols = grid.rescaling_matrix(self._basis, across, size)
         basis = rows @ self._basis @ cols.T
         basis = basis / basis.sum((-2, -1), keepdim=True)
         return self._derive(basis, self._mixing, shape=(height, width))
@@ -342,9 +363,14 @@ class KernelField:
         mixing: Tensor,
         shape: tuple[int, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        maps: Mapping[str, Tensor] | None = None,
     ) -> KernelField:
         return KernelField(
-            basis, mixing, shape or self._shape, self._metadata if metadata is None else metadata
+            basis,
+            mixing,
+            shape or self._shape,
+            self._metadata if metadata is None else metadata,
+            self._maps if maps is None else maps,
         )
 
     # ------------------------------------------------------------------- files
@@ -361,13 +387,3 @@ class KernelField:
         from .storage import load_field
 
         return load_field(path)
-
-
-def _rescaling(like: Tensor, factor: float, size: int) -> Tensor:
-    """Matrix (size, K) that rescales a kernel's axis about its middle."""
-    taps = torch.arange(like.shape[-1], dtype=torch.float64) - like.shape[-1] // 2
-    out = torch.arange(size, dtype=torch.float64) - size // 2
-    # Shrinking splats each tap onto its new place, growing reads each new tap from its old place:
-    # both are hat functions, and neither leaves holes.
-    distance = out[:, None] - factor * taps if factor < 1 else out[:, None] / factor - taps[None, :]
-    return (1 - distance.abs()).clamp(min=0).to(like)

@@ -121,3 +121,16 @@ def read_points(grid: Tensor, shape: tuple[int, int], points: Tensor) -> Tensor:
     upper = grid[:, y0, x0] * (1 - wx) + grid[:, y0, x1] * wx
     lower = grid[:, y1, x0] * (1 - wx) + grid[:, y1, x1] * wx
     return (upper * (1 - wy) + lower * wy).T
+
+
+def rescaling_matrix(kernels: Tensor, factor: float, size: int) -> Tensor:
+    """Matrix (size, K) that rescales an axis of kernels (..., K), about its middle, to `size` taps.
+
+    Of the dtype and device of `kernels`. Growing changes the sum, which is to be restored.
+    """
+    taps = torch.arange(kernels.shape[-1], dtype=torch.float64) - kernels.shape[-1] // 2
+    out = torch.arange(size, dtype=torch.float64) - size // 2
+    # Shrinking splats each tap onto its new place, growing reads each new tap from its old place:
+    # both are hat functions, and neither leaves holes.
+    distance = out[:, None] - factor * taps if factor < 1 else out[:, None] / factor - taps[None, :]
+    return (1 - distance.abs()).clamp(min=0).to(kernels)

@@ -1,8 +1,9 @@
 """Files of kernel fields: ``.blurfield``, and single kernels of other programs.
 
-A ``.blurfield`` file is a safetensors file with the tensors ``basis`` and ``mixing`` and, under the
-key ``blurfield`` of its header, JSON with ``format``, ``shape`` and ``metadata``. It holds no code
-and is read without copying.
+A ``.blurfield`` file is a safetensors file with the tensors ``basis``, ``mixing`` and, for each of
+the field's maps, ``map:NAME``, and, under the key ``blurfield`` of its header, JSON with ``format``,
+``shape`` and ``metadata``. It holds no code and is read without copying. Other tensors are ignored,
+as those of maps are by earlier versions.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ __all__ = ["FORMAT", "import_kernels", "load_field", "read_kernel", "save_field"
 #: Number of the file format that this version writes; it reads all up to this one.
 FORMAT = 1
 
+#: What stands before the name of a map.
+_MAP = "map:"
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -61,9 +64,11 @@ def save_field(field: KernelField, path: str | os.PathLike[str], dtype: str = "f
         "shape": list(field.shape),
         "metadata": field.metadata,
     }
+    values = {"basis": field.basis, "mixing": field.mixing}
+    values |= {_MAP + name: grid for name, grid in field.maps.items()}
     tensors = {
-        name: values.detach().to("cpu", _DTYPES[dtype]).contiguous()
-        for name, values in (("basis", field.basis), ("mixing", field.mixing))
+        name: tensor.detach().to("cpu", _DTYPES[dtype]).contiguous()
+        for name, tensor in values.items()
     }
     write_tensors(path, tensors, header)
     return Path(path)
@@ -88,13 +93,18 @@ def load_field(path: str | os.PathLike[str]) -> KernelField:
     with open_tensors(path, "a kernel field") as content:
         header = _checked_header(content.metadata(), path)
         tensors = {name: content.get_tensor(name) for name in ("basis", "mixing")}
-    for name, values in tensors.items():
+        maps = {
+            name.removeprefix(_MAP): content.get_tensor(name)
+            for name in content.keys()  # noqa: SIM118
+            if name.startswith(_MAP)
+        }
+    for name, values in {**tensors, **maps}.items():
         if not values.is_floating_point():
             raise ValueError(f"{path} is damaged: {name} has the type {values.dtype}")
     try:
         if tensors["basis"].dtype == torch.float16:
             tensors = _renormalised(tensors)
-        return KernelField(**tensors, shape=header["shape"], metadata=header["metadata"])
+        return KernelField(**tensors, shape=header["shape"], metadata=header["metadata"], maps=maps)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no valid kernel field: {error}") from error
 

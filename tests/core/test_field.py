@@ -168,6 +168,80 @@ class TestCompression:
             FIELD.compress(**arguments)
 
 
+class TestMaps:
+    UNCERTAINTY = torch.linspace(0, 1, 6, dtype=F64).reshape(2, 3)
+
+    def field(self, cells=(5, 7)):
+        plain = coarse(cells=cells)
+        maps = {"uncertainty": self.UNCERTAINTY, "kernel_sum": torch.ones(33, 50) * 1.5}
+        return KernelField(plain.basis, plain.mixing, plain.shape, {"model": "ufp"}, maps)
+
+    def test_are_read_like_the_mixing_on_grids_of_their_own(self):
+        field = self.field()
+        expected = torch.nn.functional.interpolate(
+            self.UNCERTAINTY[None, None], (33, 50), mode="bilinear", align_corners=False
+        )[0, 0]
+        torch.testing.assert_close(field.full_map("uncertainty"), expected)
+        assert field.maps["uncertainty"].shape == (2, 3)
+        assert field.maps["kernel_sum"].dtype == F64
+        assert torch.equal(field.full_map("kernel_sum"), torch.full((33, 50), 1.5, dtype=F64))
+
+    def test_the_dictionary_is_a_copy(self):
+        field = self.field()
+        field.maps.clear()
+        assert set(field.maps) == {"uncertainty", "kernel_sum"}
+        assert FIELD.maps == {}
+
+    @pytest.mark.parametrize(
+        "derive",
+        [
+            lambda f: f.to(dtype=torch.float32),
+            lambda f: f.rotated(),
+            lambda f: f.with_mixing(f.mixing),
+            lambda f: f.with_metadata(a=1),
+            lambda f: f.resize((66, 25)),
+            lambda f: f.compress(2),
+            lambda f: f.compress(25),
+        ],
+    )
+    def test_go_along(self, derive):
+        derived = derive(self.field())
+        assert set(derived.maps) == {"uncertainty", "kernel_sum"}
+        assert derived.maps["uncertainty"].dtype == derived.dtype
+        torch.testing.assert_close(derived.maps["uncertainty"].double(), self.UNCERTAINTY)
+        assert derived.full_map("uncertainty").shape == derived.shape
+
+    def test_are_cropped_with_the_image(self):
+        for field in (self.field(), self.field(cells=(1, 1))):
+            part = field.crop((3, 10), (20, 30))
+            expected = field.full_map("uncertainty")[3:23, 10:40]
+            torch.testing.assert_close(part.full_map("uncertainty"), expected)
+
+    def test_unknown_maps(self):
+        with pytest.raises(KeyError, match="no map 'depth'; it has uncertainty, kernel_sum"):
+            self.field().full_map("depth")
+        with pytest.raises(KeyError, match="it has none"):
+            FIELD.full_map("depth")
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            (np.zeros((1, 4, 4)), r"must have the shape \(h, w\)"),
+            (np.zeros((0, 4)), "neither of them 0"),
+            (np.array([[0, np.nan]]), r"1 values are NaN or infinite, the first at \[0, 1\]"),
+        ],
+    )
+    def test_bad_maps(self, values, message):
+        with pytest.raises(ValueError, match=f"the map 'depth'.*{message}"):
+            KernelField(GOOD_BASIS, GOOD_MIXING, maps={"depth": values})
+
+    def test_bad_types(self):
+        with pytest.raises(TypeError, match="must be text, but one is 3"):
+            KernelField(GOOD_BASIS, GOOD_MIXING, maps={3: np.zeros((4, 4))})
+        with pytest.raises(TypeError, match="the map 'depth' must hold real numbers"):
+            KernelField(GOOD_BASIS, GOOD_MIXING, maps={"depth": np.ones((4, 4), complex)})
+
+
 GOOD_BASIS, GOOD_MIXING = kern(2, 5).numpy(), maps(2, 8, 9).numpy()
 
 

@@ -76,6 +76,23 @@ def test_half_precision_halves_the_file_and_keeps_the_sums(tmp_path: Path) -> No
     torch.testing.assert_close(back.mixing.sum(0), torch.ones(40, 40), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_maps_are_kept(tmp_path: Path, dtype: str) -> None:
+    plain = random_field()
+    grids = {"uncertainty": torch.rand(5, 4), "kernel_sum": torch.full((50, 61), 1.25)}
+    field = KernelField(plain.basis, plain.mixing, plain.shape, maps=grids)
+    back = load_field(save_field(field, tmp_path / "photo.blurfield", dtype=dtype))
+    assert set(back.maps) == set(grids)
+    for name, grid in grids.items():
+        assert back.maps[name].dtype == torch.float32
+        torch.testing.assert_close(back.maps[name], grid, rtol=1e-3, atol=0)
+
+
+def test_unknown_tensors_are_ignored_as_earlier_versions_ignore_maps(tmp_path: Path) -> None:
+    path = write_raw(tmp_path / "photo.blurfield", GOOD, later=torch.ones(3))
+    assert load_field(path).maps == {}
+
+
 def test_fields_on_views_and_with_gradients_are_saved(tmp_path: Path) -> None:
     field = random_field()
     view = KernelField(
@@ -166,6 +183,8 @@ NEGATIVE[0, 1, 2] = -0.5
         (GOOD, {"basis": torch.ones(3, 9, 9) / 81}, "3 basis kernels but 4"),
         (GOOD, {"basis": NAN}, r"NaN or infinite, the first at \[1, 2, 3\]"),
         (GOOD, {"basis": NAN.half()}, "NaN or infinite"),
+        (GOOD, {"map:depth": torch.ones(3)}, "the map 'depth' must have the shape"),
+        (GOOD, {"map:depth": torch.ones(3, 3).int()}, "depth has the type torch.int32"),
         (GOOD, {"mixing": NEGATIVE}, r"negative value -0.5 at \[0, 1, 2\]"),
     ],
 )
