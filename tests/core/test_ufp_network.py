@@ -109,7 +109,7 @@ def test_kernels_are_those_of_the_flow(monkeypatch):
 
 def test_priors_of_the_ablation():
     image = img(3, 12, 8)[None]
-    noise = torch.randn(1, 25, 12, 8, dtype=F64, generator=torch.Generator().manual_seed(0))
+    noise = torch.Generator().manual_seed(0)
     uncertain, certain, direct = (small(prior=prior) for prior in ufp_network.PRIORS)
     assert not torch.equal(uncertain(image)[0], uncertain(image, noise)[0])
     assert torch.equal(certain(image)[0], certain(image, noise)[0])

@@ -19,8 +19,12 @@ from .flow import KernelFlow
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+#: Name of the kind of network among checkpoints.
+ARCHITECTURE = "ufp-kernels"
 #: Sides of images must be multiples of this, so that codes fit the features that they come from.
 MULTIPLE = 4
+#: What may stand between the network and the kernels, see `KernelEstimator`.
+PRIORS = ("flow+uncertainty", "flow", "none")
 #: Numbers that a chunk of codes holds while they are decoded.
 _CHUNK = 2**21
 
@@ -92,8 +96,7 @@ class KernelCodeNetwork(nn.Module):
         Returns
         -------
         code : Tensor, shape (N, D, h, w)
-            Non-negative with sum 1 over D; for strides above 1 on a coarser grid, of which cell
-            (i, j) is that of pixel (stride·i, stride·j).
+            Non-negative with sum 1 over D; for strides above 1 on a coarser grid over the image.
         sigma : Tensor, shape (N, 1, h, w)
             Uncertainty, in (0, 1).
         """
@@ -150,16 +153,18 @@ class KernelEstimator(nn.Module):
             self.flow = KernelFlow(kernel_size, **(flow or {}))
             self.config["flow"] = dict(flow or {})
 
-    def forward(self, image: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Estimate a kernel for each pixel.
 
         Parameters
         ----------
         image : Tensor, shape (N, 3, H, W)
             See `KernelCodeNetwork.forward`.
-        noise : Tensor, shape (N, D, h, w), optional
-            Standard normal numbers that codes are mixed with as far as they are uncertain; none by
-            default.
+        generator : torch.Generator, optional
+            Source of the noise that codes are mixed with as far as they are uncertain; there is
+            none by default.
 
         Returns
         -------
@@ -169,6 +174,11 @@ class KernelEstimator(nn.Module):
             Uncertainty, in (0, 1).
         """
         code, sigma = self.kernel_extra(image)
+        noise = None
+        if generator is not None and self.prior == PRIORS[0]:
+            noise = torch.randn(
+                code.shape, generator=generator, device=code.device, dtype=code.dtype
+            )
         return self.kernels(code, sigma, noise), sigma
 
     def kernels(
@@ -186,10 +196,6 @@ class KernelEstimator(nn.Module):
         if self.prior == "flow":
             sigma = torch.zeros_like(sigma)
         return kernel_maps(self.flow, latent_codes(code, sigma, noise), dtype=dtype, poll=poll)
-
-
-#: What may stand between the network and the kernels.
-PRIORS = ("flow+uncertainty", "flow", "none")
 
 
 def latent_codes(code: Tensor, sigma: Tensor, noise: Tensor | None = None) -> Tensor:
