@@ -1,9 +1,9 @@
 """Files of kernel fields: ``.blurfield``, and single kernels of other programs.
 
 A ``.blurfield`` file is a safetensors file with the tensors ``basis``, ``mixing`` and, for each of
-the field's maps, ``map:NAME``, and, under the key ``blurfield`` of its header, JSON with ``format``,
-``shape`` and ``metadata``. It holds no code and is read without copying. Other tensors are ignored,
-as those of maps are by earlier versions.
+the field's maps, ``map:NAME``. Under the key ``blurfield`` of its header it has JSON with
+``format``, ``shape`` and ``metadata``. It holds no code and is read without copying. Other tensors
+are ignored, as those of maps are by earlier versions.
 """
 
 from __future__ import annotations

@@ -50,9 +50,9 @@ class KernelTask:
     config : mapping, optional
         ``widths`` and ``stride`` of the network; those of the published one by default.
     reblur_gamma : float
-        Exponent from the images' values to those that the blur adds up: 2.2 for linear light, in
-        which our simulator and sensors add it up, 1 for the values as they are stored, as published.
-        What comes out is compared as it is stored, either way.
+        Exponent from the images' values to those that the blur adds up: 2.2 for linear light, which
+        our simulator and sensors add up, 1 for the values as they are stored, as published. What
+        comes out is compared as it is stored, either way.
     kernel_size : int, optional
         Side of the kernels in pixels for the prior ``"none"``; otherwise it is that of the flow.
 
