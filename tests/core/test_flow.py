@@ -101,7 +101,7 @@ def test_training_mode_uses_the_statistics_of_the_batch() -> None:
 
 @torch.no_grad()
 def test_kernels_become_data_points() -> None:
-    flow = KernelFlow(3).double()
+    flow = KernelFlow(3).double().eval()
     flow.normalization.fill_(2)
     kernels = torch.zeros(1, 3, 3, dtype=F64)
     kernels[0, 1, 1], kernels[0, 0, 0], kernels[0, 2, 2] = 1, -1, 9
@@ -109,11 +109,14 @@ def test_kernels_become_data_points() -> None:
     assert plain[0, 4] == pytest.approx(0, abs=1e-9)
     assert plain[0, 0] == plain[0, 1] == pytest.approx(float(torch.tensor(1e-6).logit()))
     assert plain[0, 8] == pytest.approx(-plain[0, 0])
-    noisy = flow.preprocess(kernels, torch.Generator().manual_seed(3)).sigmoid()
-    added = noisy - plain.sigmoid()
-    assert 0 < float(added[0, :8].min()) < float(added[0, :8].max()) < DEQUANTISATION
-    again = flow.preprocess(kernels, torch.Generator().manual_seed(3)).sigmoid()
-    assert torch.equal(noisy, again)
+    noise = hashed(1, 9).reshape(3, 3).abs()
+    added = flow.preprocess(kernels, noise).sigmoid() - plain.sigmoid()
+    torch.testing.assert_close(
+        added[0, :8], DEQUANTISATION * noise.flatten()[:8], rtol=1e-4, atol=0
+    )
+    codes = [flow.encode(kernels, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(codes[0], codes[1])
+    assert not torch.equal(codes[0], codes[2])
     assert kernels[0, 0, 0] == -1
 
 

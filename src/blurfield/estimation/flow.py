@@ -201,10 +201,10 @@ class KernelFlow(nn.Module):
         constant = self.base_dist_var.log().sum() + 0.5 * z.shape[1] * math.log(2 * math.pi)
         return -0.5 * deviation.square().sum(1) - constant
 
-    def preprocess(self, kernels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def preprocess(self, kernels: Tensor, noise: Tensor | None = None) -> Tensor:
         """Turn kernels into data points.
 
-        Taps, at least 0, are divided by the normalization, dequantised by uniform noise below
+        Taps, at least 0, are divided by the normalization, dequantised by noise below
         `DEQUANTISATION` and taken to their logits, logit(α + (1 − 2α) k). Above 1, which the
         logit cannot take, they are clipped.
 
@@ -212,25 +212,27 @@ class KernelFlow(nn.Module):
         ----------
         kernels : Tensor
             (N, K, K); not modified.
-        generator : torch.Generator, optional
-            Source of the noise, on the device of the kernels; without it, there is none.
+        noise : Tensor, optional
+            Uniform random numbers in [0, 1), (N, K, K) or (K, K); none by default.
 
         Returns
         -------
         Tensor
             (N, K²).
         """
-        taps = kernels.flatten(1).clamp_min(0) / self.normalization
-        if generator is not None:
-            noise = torch.rand(
-                taps.shape, generator=generator, device=taps.device, dtype=taps.dtype
-            )
+        taps = kernels.clamp_min(0) / self.normalization
+        if noise is not None:
             taps = taps + DEQUANTISATION * noise
-        return torch.logit(self.alpha + (1 - 2 * self.alpha) * taps.clamp_max(1))
+        return torch.logit(self.alpha + (1 - 2 * self.alpha) * taps.clamp_max(1)).flatten(1)
 
     def encode(self, kernels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Codes (N, K²) of kernels (N, K, K); for the noise see `preprocess`."""
-        codes: Tensor = self(self.preprocess(kernels, generator))[0]
+        """Codes (N, K²) of kernels (N, K, K), dequantised if there is a source of noise."""
+        noise = None
+        if generator is not None:
+            noise = torch.rand(
+                kernels.shape, generator=generator, device=kernels.device, dtype=kernels.dtype
+            )
+        codes: Tensor = self(self.preprocess(kernels, noise))[0]
         return codes
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class FlowTask:
     ) -> dict[str, Tensor]:
         """Mean negative log-likelihood, for each dimension (``loss``) and, in nats, in all."""
         flow = _unwrapped(network)
-        z, log_det = network(flow.preprocess(batch, generator))
+        z, log_det = network(flow.preprocess(batch, _noise(batch, generator)))
         nats = -(flow.code_log_likelihood(z) + log_det).mean()
         return {"loss": nats / z.shape[1], "nats": nats}
 
@@ -102,13 +102,18 @@ class FlowTask:
         """Mean log-likelihood in nats of held-out kernels, which are always the same."""
         flow = _unwrapped(network)
         generator = torch.Generator(self._device).manual_seed(_HELD_SEED)
-        points = flow.preprocess(self._held.float(), generator)
+        kernels = self._held.float()
+        points = flow.preprocess(kernels, _noise(kernels, generator))
         return {"log_likelihood": float(flow.log_likelihood(points).mean())}
 
     def _kernels(self, count: int, seed: int) -> Tensor:
         size = self.config["kernel_size"]
         generator = torch.Generator(self._device).manual_seed(seed)
         return kernel_bank(count, size, max_extent=size, generator=generator)
+
+
+def _noise(kernels: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(kernels.shape, generator=generator, device=kernels.device)
 
 
 def _unwrapped(network: nn.Module) -> KernelFlow:
