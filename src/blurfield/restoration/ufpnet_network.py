@@ -98,9 +98,9 @@ class UFPNet(NAFNet):
         return sharp[..., :height, :width]
 
     @torch.no_grad()
-    def estimate(self, blurry: Tensor, noise: Tensor | None = None) -> Tensor:
+    def estimate(self, blurry: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Estimate raw kernels (N, K², H, W) of images whose sides are multiples of `multiple`."""
-        kernels, _ = self.estimator(blurry, noise)
+        kernels, _ = self.estimator(blurry, generator)
         return kernels_of_pixels(kernels, blurry.shape[-2:])
 
     def _levels(self, kernels: Tensor, run: Whole) -> Iterator[tuple[Tensor, ...]]:
