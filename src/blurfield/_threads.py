@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _MOST_WORKERS = 16
 #: Seconds between two polls while a piece of work takes long.
 _POLL_EVERY = 0.1
+#: Of each worker, as `stop`: whether its work is not wanted any more.
+_worker = threading.local()
 
 
 def map_in_order(
@@ -36,7 +39,8 @@ def map_in_order(
     Parameters
     ----------
     work : callable
-        Must be free of side effects; runs without gradients, in another thread.
+        Must be free of side effects; runs without gradients, in another thread. Where it takes
+        longer than a moment, it calls what `poll_within` returned now and then.
     items : sequence
         What to apply it to.
     device : torch.device
@@ -56,7 +60,10 @@ def map_in_order(
             yield item, work(item)
         return
 
+    stop = threading.Event()
+
     def run(item: Item) -> Result:
+        _worker.stop = stop
         with torch.no_grad():  # a setting of each thread
             return work(item)
 
@@ -71,8 +78,33 @@ def map_in_order(
             while waiting:
                 yield _first(waiting, poll)
         finally:
+            stop.set()
             for _, future in waiting:
                 future.cancel()
+
+
+def poll_within(poll: Callable[[], None]) -> Callable[[], None]:
+    """Make a poll that long pieces of work can call, in whatever thread they run.
+
+    Parameters
+    ----------
+    poll : callable
+        Is called only in threads that are no workers of `map_in_order`, which polls meanwhile.
+
+    Returns
+    -------
+    callable
+        Raises what `poll` raises; in a worker, it ends work that is not wanted any more.
+    """
+
+    def checked() -> None:
+        stop: threading.Event | None = getattr(_worker, "stop", None)
+        if stop is None:
+            poll()
+        elif stop.is_set():
+            raise CancelledError
+
+    return checked
 
 
 def _first(

@@ -114,6 +114,7 @@ def test_tiles_differ_little_from_the_whole(monkeypatch: pytest.MonkeyPatch) -> 
     seen = []
     denoiser.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     monkeypatch.setattr(denoisers, "_MOST_FEATURES", 32 * 45_000)
+    monkeypatch.setattr(denoisers, "_SIDE", 2)
     tiled = denoiser(noisy, 0.1)
     assert len(seen) > 3
     assert all(shape[-2] * shape[-1] <= 45_000 + 8 * 500 for shape in seen)

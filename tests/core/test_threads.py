@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blurfield import Cancelled, KernelField
-from blurfield._threads import map_in_order
+from blurfield._threads import map_in_order, poll_within
 from blurfield.operator import BlurOperator
 
 if TYPE_CHECKING:
@@ -95,6 +95,30 @@ def test_long_work_is_polled(threads: int) -> None:
     calls = []
     list(map_in_order(lambda _: time.sleep(0.35), [1, 2], CPU, lambda: calls.append(1)))
     assert len(calls) >= (4 if threads > 1 else 2)
+
+
+def test_long_work_ends_when_it_is_stopped(threads: int) -> None:
+    ended: list[bool] = []
+    begun = time.monotonic()
+
+    def poll() -> None:
+        if time.monotonic() - begun > 0.2:
+            raise Cancelled
+
+    within = poll_within(poll)
+
+    def work(_: int) -> None:
+        try:
+            while time.monotonic() - begun < 20:
+                time.sleep(0.01)
+                within()
+        finally:
+            ended.append(True)
+
+    with pytest.raises(Cancelled):
+        list(map_in_order(work, [1, 2, 3, 4], CPU, poll))
+    assert time.monotonic() - begun < 5
+    assert 1 <= len(ended) <= threads
 
 
 def test_operator_gives_the_same_bits_on_any_number_of_cores() -> None:

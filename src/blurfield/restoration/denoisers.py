@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blurfield._threads import map_in_order, poll_within
 from blurfield.checkpoints import resolve
 from blurfield.precision import memory_format, network_dtype
 
-from .overlapping_tiles import overlapping_tiles
+from .overlapping_tiles import Tile, overlapping_tiles
 
 if TYPE_CHECKING:
     import os
@@ -27,12 +28,15 @@ ARCHITECTURE = "denoiser"
 #: Of our compact network: 2.9 million parameters.
 COMPACT = {"channels": 3, "widths": [32, 64, 128, 176], "blocks": 2, "residual": True}
 
-#: Features at full size that are computed at once, over all channels; larger images are cut into
-#: tiles. 128 MiB in single precision, of which a network keeps about six at a time.
-_MOST_FEATURES = 1 << 25
+#: Features at full size that a tile has, over all channels: 32 MiB in single precision, of which
+#: a network keeps about six at a time. On a CPU, each core has a tile of its own.
+_MOST_FEATURES = 1 << 23
 #: Pixels for each residual block by which tiles overlap on each side. Blocks see 44 pixels far,
 #: but hardly: with 24, tiles differ from the whole by at most 3e-5 of white.
 _OVERLAP = 24
+#: Sides of tiles that may have more features, relative to their overlap: much smaller ones would
+#: be hardly more than overlap.
+_SIDE = 6
 
 
 class DRUNet(nn.Module):
@@ -165,10 +169,11 @@ class Denoiser:
         network.to(device, self._dtype)
         network.to(memory_format=memory_format(device))  # type: ignore[call-overload]
         self.network = network.requires_grad_(False).eval()
-        if poll is not None:
-            for layer in network.modules():
-                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                    layer.register_forward_pre_hook(lambda *_: poll())
+        self._poll = poll or _do_nothing
+        within = poll_within(self._poll)
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                layer.register_forward_pre_hook(lambda *_: within())
 
     @classmethod
     def load(
@@ -238,16 +243,26 @@ class Denoiser:
             planes = planes.reshape(-1, 1, height, width).expand(-1, wanted, -1, -1)
             levels = levels.repeat_interleave(channels)
         clean = torch.empty_like(planes)
-        for seen, inside, written in overlapping_tiles(
-            height,
-            width,
-            most=_MOST_FEATURES // (len(planes) * self.network.width),
-            overlap=self.network.overlap,
-            multiple=self.network.multiple,
-        ):
-            part = planes[(..., *seen)].contiguous(memory_format=memory_format(self.device))
-            part = denoise_any_size(self.network, part, levels)
-            clean[(..., *written)] = part[(..., *inside)]
+        tiles = list(
+            overlapping_tiles(
+                height,
+                width,
+                most=max(_MOST_FEATURES // self.network.width, (_SIDE * self.network.overlap) ** 2),
+                overlap=self.network.overlap,
+                multiple=self.network.multiple,
+            )
+        )
+
+        def work(item: tuple[int, Tile]) -> Tensor:
+            plane, tile = slice(item[0], item[0] + 1), item[1]
+            part = planes[(plane, ..., *tile.seen)]
+            part = part.contiguous(memory_format=memory_format(self.device))
+            part = denoise_any_size(self.network, part, levels[plane])
+            return part[(0, ..., *tile.inside)]
+
+        items = [(plane, tile) for plane in range(len(planes)) for tile in tiles]
+        for (plane, tile), part in map_in_order(work, items, self.device, self._poll):
+            clean[(plane, ..., *tile.written)] = part
         if channels != wanted:
             clean = clean.mean(1, keepdim=True)
         result: Tensor = clean.reshape(batch.shape).to(image).reshape(image.shape)
@@ -270,3 +285,7 @@ def _blocks(width: int, count: int) -> list[nn.Module]:
 
 def _conv(inward: int, outward: int) -> nn.Conv2d:
     return nn.Conv2d(inward, outward, 3, padding=1, bias=False)
+
+
+def _do_nothing() -> None:
+    """Take the place of a poll."""
