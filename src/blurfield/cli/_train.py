@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _train_flow
+from . import _train_flow, _train_kernels
 from ._training import SHARP, add_common, prepare, run_training, speaker
 from ._values import not_negative, odd, positive_int, positive_number, seed
 
@@ -77,6 +77,7 @@ def add_parser(
     network.set_defaults(run=gradients)
 
     _train_flow.add_parser(networks, device=device, spoken=spoken)
+    _train_kernels.add_parser(networks, device=device, spoken=spoken)
 
     network = networks.add_parser(
         "restorer", parents=[device, spoken], help="a small network that restores without a field"

@@ -8,17 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from blurfield.checkpoints import resolve
 from blurfield.comparison import kernel_similarity
 from blurfield.dense_blur import blur_per_pixel
+from blurfield.estimation.flow import ARCHITECTURE as FLOW
+from blurfield.estimation.flow import KernelFlow
 from blurfield.estimation.ufp_network import ARCHITECTURE, MULTIPLE, PRIORS, KernelEstimator
 from blurfield.images import decode, encode
 
 from .images import GAMMA
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
-    from blurfield.estimation.flow import KernelFlow
     from blurfield.field import KernelField
 
     from .restoration_samples import RestorationBatch, RestorationSamples
@@ -152,6 +155,20 @@ class KernelTask:
                 for name, values in zip(("similarity", "delta"), figures, strict=True):
                     found.setdefault(name, []).append(values)
         return {name: float(torch.cat(values).mean()) for name, values in found.items()}
+
+
+def load_flow(weights: str | os.PathLike[str] | None = None) -> KernelFlow:
+    """Return a trained flow: a file, the name of installed weights, or those installed last.
+
+    Raises
+    ------
+    ValueError
+        If there are no such weights, or they are for another network.
+    """
+    checkpoint = resolve(weights, FLOW)
+    flow = KernelFlow(**checkpoint.config)
+    flow.load_state_dict(checkpoint.load())
+    return flow.requires_grad_(False).eval()
 
 
 def reblurred(sharp: Tensor, kernels: Tensor, gamma: float = GAMMA) -> Tensor:
