@@ -243,6 +243,18 @@ def _unrolled() -> type[nn.Module]:
     return UnrolledNetwork
 
 
+def _ufpnet() -> type[nn.Module]:
+    from .restoration.ufpnet_network import UFPNet
+
+    return UFPNet
+
+
+def _flow() -> type[nn.Module]:
+    from .estimation.flow import KernelFlow
+
+    return KernelFlow
+
+
 #: All networks whose published weights are recognised.
 LAYOUTS: tuple[Layout, ...] = (
     Layout("the two-headed network", "two-heads", {}, 2.2, _two_heads),
@@ -281,6 +293,8 @@ LAYOUTS: tuple[Layout, ...] = (
         2.2,
         _unrolled,
     ),
+    Layout("UFPNet", "ufpnet", {}, 1.0, _ufpnet),
+    Layout("the flow of motion kernels of UFPNet", "flow", {}, 1.0, _flow),
 )
 
 

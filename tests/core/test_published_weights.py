@@ -128,7 +128,7 @@ def test_own_checkpoints_are_taken_as_they_are(weights_folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("layout", "count"),
-    zip(LAYOUTS, [118, 126, 110, 64, 64, 42], strict=True),
+    zip(LAYOUTS, [118, 126, 110, 64, 64, 42, 852, 90], strict=True),
     ids=lambda value: value.title if isinstance(value, Layout) else "",
 )
 def test_published_networks_are_told_apart(layout, count):
