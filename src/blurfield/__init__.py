@@ -17,6 +17,7 @@ from .compute import Cancelled
 if TYPE_CHECKING:
     from .estimation import estimate
     from .field import KernelField
+    from .kernel_prior import kernel_log_likelihood, sample_kernels
     from .measure import (
         blur_extent,
         blur_map,
@@ -43,9 +44,11 @@ __all__ = [
     "deblur",
     "estimate",
     "import_kernels",
+    "kernel_log_likelihood",
     "kernel_mosaic",
     "motion_vectors",
     "reblur",
+    "sample_kernels",
     "similarity",
     "simulate",
 ]
@@ -60,9 +63,11 @@ _HOME = {
     "deblur": "restoration",
     "estimate": "estimation",
     "import_kernels": "storage",
+    "kernel_log_likelihood": "kernel_prior",
     "kernel_mosaic": "measure",
     "motion_vectors": "measure",
     "reblur": "restoration",
+    "sample_kernels": "kernel_prior",
     "similarity": "measure",
     "simulate": "simulation",
 }

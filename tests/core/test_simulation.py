@@ -179,6 +179,21 @@ def test_given_object() -> None:
     np.testing.assert_allclose(blurry[:15].astype(int), _photo()[:15], atol=1)
 
 
+def test_given_kernels() -> None:
+    kernels = np.zeros((3, 7, 7))
+    kernels[0, 3, 2:5] = kernels[1, 2:5, 3] = kernels[2, 3, 3:] = 1
+    kernels /= kernels.sum((1, 2), keepdims=True)
+    _, truth = simulate(_photo(), kernels=kernels, segments=3, seed=2)
+    assert truth.kernel_size == 7
+    chosen = {int(np.abs(kernels - kernel).sum((1, 2)).argmin()) for kernel in truth.basis.numpy()}
+    assert chosen == {0, 1, 2}
+    assert truth.metadata["parameters"]["kernels"] == 3
+    uniform = simulate(_photo(), kind="uniform", kernels=torch.from_numpy(kernels[:1]))[1]
+    np.testing.assert_allclose(uniform.basis[0].numpy(), kernels[0], atol=1e-7)
+    # There may be fewer than segments.
+    assert simulate(_photo(), kernels=kernels[:2], segments=3)[1].num_kernels == 3
+
+
 def test_channel_axis() -> None:
     sharp = np.moveaxis(_photo(), -1, 0)
     blurry, _ = simulate(sharp, channel_axis=0, max_extent=9)
@@ -207,6 +222,10 @@ def test_channel_axis() -> None:
         ({"boundary": "zero"}, "boundary"),
         ({"labels": np.zeros((3, 3), int)}, r"image's shape \(90, 110\)"),
         ({"labels": np.zeros((90, 110), int), "kind": "zoom"}, "segments and object"),
+        ({"kernels": np.full((1, 3, 3), 1 / 9), "kind": "zoom"}, "uniform and segments"),
+        ({"kernels": np.full((3, 3), 1 / 9)}, r"shape \(N, K, K\)"),
+        ({"kernels": np.full((1, 3, 3), 1 / 9), "kernel_size": 5}, "kernel_size is 5"),
+        ({"kernels": np.ones((1, 3, 3))}, "divide by the sum"),
         ({"max_extent": 101}, "too small"),
         ({"max_extent": 61, "boundary": "valid"}, "too small"),
     ],

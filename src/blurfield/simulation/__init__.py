@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blurfield._field_values import as_float_tensor, check_convex
 from blurfield._version import __version__
 from blurfield.images import LinearImage, require_min_size
 from blurfield.operator import BlurOperator
@@ -40,6 +41,8 @@ __all__ = [
 
 #: Kinds of blur that take labels.
 _LABELLED = ("segments", "object")
+#: Kinds of blur that take kernels.
+_SHAKEN = ("uniform", "segments")
 
 
 def simulate(
@@ -56,6 +59,7 @@ def simulate(
     bits: int | None = None,
     segments: int = 3,
     labels: Any = None,
+    kernels: Any = None,
     boundary: str = "reflect",
     gamma: float | str = "auto",
     channel_axis: int | None = None,
@@ -96,6 +100,10 @@ def simulate(
     labels : array_like, optional
         Integers (H, W) instead of random outlines: the segments for ``"segments"``; for
         ``"object"`` what is not 0 moves.
+    kernels : array_like, optional
+        Kernels (N, K, K) ≥ 0 with sum 1, in the correlation convention, among which ``"uniform"``
+        and ``"segments"`` choose in the place of a camera's shakes: those of
+        `blurfield.sample_kernels`, for instance. They are used as they are, whatever the extents.
     boundary : {"reflect", "replicate", "circular", "valid"}
         What lies beyond the image's edges; see `blurfield.BlurOperator`. With ``"valid"`` nothing
         does, and the blurry image is smaller by ``kernel_size - 1`` in height and width.
@@ -137,6 +145,10 @@ def simulate(
         raise ValueError(f"unknown kind of blur {kind!r}; known: {', '.join(KINDS)}")
     if not math.isfinite(max_extent):
         raise ValueError(f"max_extent must be a number of pixels, got {max_extent}")
+    bank = None if kernels is None else _read_kernels(kernels, kind, kernel_size)
+    if bank is not None:
+        kernel_size = int(bank.shape[-1])
+        max_extent = float(kernel_size)
     if kernel_size is None:
         kernel_size = 2 * math.ceil((max_extent - 1) / 2) + 1
     if min_extent is None:
@@ -157,7 +169,7 @@ def simulate(
         known_labels = _read_labels(labels, kind, source.shape)
         known_labels = known_labels[margin : margin + shape[0], margin : margin + shape[1]]
     gain = _draw_exposure(exposure, generator)
-    recipe = Recipe(shape, kernel_size, min_extent, max_extent, segments, known_labels)
+    recipe = Recipe(shape, kernel_size, min_extent, max_extent, segments, known_labels, bank)
     field = random_field(kind, recipe, generator).to(source.planes.device)
     # Nothing is pruned: the field is the truth, exactly.
     light = BlurOperator(field, boundary=boundary, prune=0).forward(gain * source.planes)
@@ -180,6 +192,7 @@ def simulate(
             "exposure": gain,
             "bits": bits,
             "boundary": boundary,
+            **({} if bank is None else {"kernels": len(bank)}),
         },
     )
     return source.to_array(seen), truth
@@ -190,6 +203,19 @@ def _draw_exposure(exposure: float | tuple[float, float], generator: torch.Gener
     if not (0 < low <= high and math.isfinite(high)):
         raise ValueError(f"exposure must be positive, or a pair (low, high), got {exposure}")
     return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def _read_kernels(kernels: Any, kind: str, kernel_size: int | None) -> Tensor:
+    """Kernels as float32 (N, K, K), checked."""
+    if kind not in _SHAKEN:
+        raise ValueError(f"kernels are for the kinds {' and '.join(_SHAKEN)}, not for {kind!r}")
+    values = as_float_tensor(kernels, "kernels").float().cpu()
+    if values.ndim != 3 or len(values) == 0 or values.shape[1] != values.shape[2]:
+        raise ValueError(f"kernels must have the shape (N, K, K), but have {tuple(values.shape)}")
+    if kernel_size not in (None, values.shape[-1]):
+        raise ValueError(f"kernel_size is {kernel_size}, but kernels have {values.shape[-1]} taps")
+    check_convex(values, "kernel", dims=(-2, -1))
+    return values / values.sum((-2, -1), keepdim=True)
 
 
 def _read_labels(labels: Any, kind: str, shape: tuple[int, int]) -> Tensor:

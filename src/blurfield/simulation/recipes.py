@@ -50,6 +50,8 @@ class Recipe:
         Number of segments, where none are given.
     labels : Tensor or None
         Labels (H, W), 0 … n−1: the segments, or the background (0) and the moving object.
+    kernels : Tensor or None
+        Kernels (N, K, K) with sum 1 to choose from, in the place of camera shakes.
     """
 
     shape: tuple[int, int]
@@ -58,6 +60,7 @@ class Recipe:
     max_extent: float
     segments: int = 3
     labels: Tensor | None = None
+    kernels: Tensor | None = None
 
 
 def random_field(kind: str, recipe: Recipe, generator: torch.Generator) -> KernelField:
@@ -93,6 +96,11 @@ def _draw_extent(recipe: Recipe, generator: torch.Generator) -> float:
 
 
 def _shakes(n: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    if recipe.kernels is not None:
+        # Each as often as all others, so that segments differ where there are enough.
+        given = recipe.kernels.to(generator.device)
+        order = torch.randperm(len(given), generator=generator, device=generator.device)
+        return given[order[torch.arange(n, device=order.device) % len(given)]]
     return camera_shake_kernels(
         n,
         recipe.kernel_size,
