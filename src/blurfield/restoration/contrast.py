@@ -10,10 +10,12 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DARK", "encoding_slope", "exposure_of"]
+__all__ = ["DARK", "MID_LEVEL", "encoding_slope", "exposure_of"]
 
 #: Light added before the slope of the encoding is taken, which is infinite in the dark.
 DARK = 0.02
+#: Brightness at which the noise of an image is taken where one number has to do.
+MID_LEVEL = 0.3
 
 #: Of the brightest pixels, this part is left out: lamps and hot pixels.
 _BRIGHTEST = 1e-3

@@ -11,7 +11,7 @@ from blurfield.checkpoints import resolve
 from blurfield.compute import Reporter
 from blurfield.operator import BlurOperator
 
-from .contrast import DARK, exposure_of
+from .contrast import DARK, MID_LEVEL, exposure_of
 from .data_term import DataTerm
 from .denoisers import ARCHITECTURE, Denoiser
 from .half_quadratic import alternate
@@ -66,8 +66,6 @@ _FIRST_SIGMA, _LAST_FACTOR = 49 / 255, 2.0
 #: Least noise level that the denoiser is told in the end: below, it does nothing.
 _LEAST_SIGMA = 1e-3
 
-#: Brightness at which the noise of an image is taken.
-_MID_LEVEL = 0.3
 #: The encoding in which linear data are denoised; the square root makes photon noise even.
 _ENCODING_OF_LINEAR = 2.0
 
@@ -202,7 +200,7 @@ def plug_and_play(
     return sharp, {
         "iterations": schedule.outer,
         "converged": False,
-        "noise": overall.std(_MID_LEVEL),
+        "noise": overall.std(MID_LEVEL),
         "sigma": sigmas[-1],
         "weights": weights.identity(),
         "unexplained": unexplained,
@@ -222,7 +220,7 @@ def _checked_schedule(variant: str, smoothing: float, iterations: int | None) ->
 def _noise_levels(noise: NoiseModel, encoding: float, exposure: float, count: int) -> list[float]:
     """Standard deviations that the denoiser is told, evenly spaced in their logarithm."""
     contrast = exposure ** (1 / encoding)
-    level = _MID_LEVEL * exposure
+    level = MID_LEVEL * exposure
     slope = (level + DARK * exposure) ** (1 / encoding - 1) / encoding
     last = max(_LAST_FACTOR * noise.std(level) * slope, _LEAST_SIGMA * contrast)
     first = max(_FIRST_SIGMA * contrast, last)

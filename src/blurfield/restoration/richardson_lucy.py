@@ -12,7 +12,7 @@ from blurfield.boundary import extend
 from blurfield.compute import Reporter
 from blurfield.operator import BlurOperator
 
-from .contrast import encoding_slope, exposure_of
+from .contrast import MID_LEVEL, encoding_slope, exposure_of
 from .likelihood import PoissonLikelihood
 from .noise import NoiseModel, mean_noise, resolve_noise
 from .options import check_count, check_not_negative
@@ -42,8 +42,6 @@ _MODEL_GAIN = 4.4e-5
 #: Gaussian of 0 to 5 %, linear Gaussian, Poisson) and imperfect kernels.
 _TV_WEIGHT, _REFERENCE_GAIN, _TV_POWER = 0.0055, 4.84e-4, 0.675
 
-#: Brightness at which gain and floor of the noise are traded against each other.
-_MID_LEVEL = 0.3
 
 #: Less variance per unit of light than this is none.
 _LEAST_GAIN = 1e-12
@@ -170,7 +168,7 @@ def richardson_lucy(
         poll=reporter.poll,
     )
     info = {
-        "noise": noise_model.std(_MID_LEVEL),
+        "noise": noise_model.std(MID_LEVEL),
         "tv_weight": problem.tv_weight,
         "unexplained": unexplained,
         **facts,
@@ -280,7 +278,7 @@ class _Problem:
 
         What is done to an image does not depend on the unit of its light, but for clipping.
         """
-        low, high, level = (exposure * light for light in (*_SHIFT_LIMITS, _MID_LEVEL))
+        low, high, level = (exposure * light for light in (*_SHIFT_LIMITS, MID_LEVEL))
         shift = min(high, max(low, noise.floor / max(noise.gain, _LEAST_GAIN * exposure)))
         gain = noise.std(level) ** 2 / (level + shift) + exposure * _MODEL_GAIN
         # The sums over channels are of their number, the norm of their gradient of its root.

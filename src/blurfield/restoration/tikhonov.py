@@ -11,7 +11,7 @@ from blurfield.compute import Reporter
 from blurfield.operator import BlurOperator
 
 from .chebyshev import solve_by_chebyshev
-from .contrast import encoding_slope, exposure_of
+from .contrast import MID_LEVEL, encoding_slope, exposure_of
 from .data_term import DataTerm
 from .noise import mean_noise, resolve_noise
 from .options import check_count, check_positive
@@ -35,9 +35,6 @@ _SHARPER = 2.0
 
 #: Steps are chosen for eigenvalues from here on, see `solve_by_chebyshev`.
 _LEAST_EIGENVALUE = 0.02
-
-#: Brightness at which the noise of an image is taken.
-_MID_LEVEL = 0.3
 
 
 @torch.no_grad()
@@ -140,7 +137,7 @@ def tikhonov(
     return sharp, {
         "iterations": iterations,
         "converged": False,
-        "noise": overall.std(_MID_LEVEL),
+        "noise": overall.std(MID_LEVEL),
         "unexplained": unexplained,
     }
 

@@ -11,6 +11,7 @@ from blurfield.compute import Reporter
 from blurfield.images import decode, encode
 from blurfield.operator import BlurOperator
 
+from .contrast import MID_LEVEL
 from .denoisers import Denoiser
 from .noise import estimate_noise
 from .options import check_positive, check_variant
@@ -35,8 +36,6 @@ VARIANTS = ("saturation", "plain")
 _LIGHTS = ("linear", "encoded")
 #: Noise level, white 1, that the network was trained with.
 _TRAINED_SIGMA = 0.01
-#: Brightness at which the noise of an image is taken.
-_MID_LEVEL = 0.3
 
 
 @torch.no_grad()
@@ -114,7 +113,7 @@ def unrolled(
     planes = encode(blurry, exponent)
     if sigma == "auto":
         stored = planes if noisy is None else encode(noisy, exponent)
-        sigma = estimate_noise(stored).std(_MID_LEVEL)
+        sigma = estimate_noise(stored).std(MID_LEVEL)
     level = max(float(sigma) * smoothing, torch.finfo(torch.float32).tiny)
 
     field = field.to(blurry.device, blurry.dtype)
