@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.nn import functional
 
+from ._field_values import as_float_tensor
 from .checkpoints import resolve
 from .compute import choose_device
 from .estimation.flow import ARCHITECTURE, DEQUANTISATION, KernelFlow
@@ -268,10 +269,7 @@ def _margins(shape: torch.Size, side: int) -> list[int]:
 
 def _checked(kernels: Any) -> Tensor:
     """Kernels as float32 that can be made to have sum 1."""
-    values = torch.as_tensor(kernels)
-    if values.is_complex():
-        raise TypeError(f"kernels must hold real numbers, not {values.dtype}")
-    values = values.float()
+    values = as_float_tensor(kernels, "kernels").float()
     if values.ndim < 2 or 0 in values.shape:
         raise ValueError(f"kernels must have the shape (..., K, L), not {tuple(values.shape)}")
     if not bool(values.isfinite().all()) or bool((values < 0).any()):
