@@ -35,12 +35,12 @@ class _Model(NamedTuple):
     ----------
     function : callable
         Imports and returns the function that estimates.
-    weights : str or None
-        Kind of network whose weights it needs.
+    weights : tuple of str
+        Kinds of networks of which one must have weights, if there are any.
     """
 
     function: Callable[[], Callable[..., KernelField]]
-    weights: str | None = None
+    weights: tuple[str, ...] = ()
 
 
 def _windowed() -> Callable[..., KernelField]:
@@ -61,10 +61,17 @@ def _two_heads() -> Callable[..., KernelField]:
     return estimate_two_heads
 
 
+def _ufp() -> Callable[..., KernelField]:
+    from .ufp import estimate_ufp
+
+    return estimate_ufp
+
+
 _MODELS = {
     "windowed": _Model(_windowed),
-    "compact": _Model(_compact, "compact"),
-    "two-heads": _Model(_two_heads, "two-heads"),
+    "compact": _Model(_compact, ("compact",)),
+    "two-heads": _Model(_two_heads, ("two-heads",)),
+    "ufp": _Model(_ufp, ("ufp-kernels", "ufpnet")),
 }
 
 #: Names of all models. Some need weights that may not be installed.
@@ -79,7 +86,11 @@ _SIMILARITY = {"windowed": 0.71}
 def installed_models() -> list[str]:
     """Names of the models that can be used here: those that need no weights, or have them."""
     present = {checkpoint.architecture for checkpoint in installed()}
-    return [name for name, model in _MODELS.items() if model.weights in {None, *present}]
+    return [
+        name
+        for name, model in _MODELS.items()
+        if not model.weights or not present.isdisjoint(model.weights)
+    ]
 
 
 def estimate(
@@ -103,8 +114,10 @@ def estimate(
     model : str
         ``"windowed"`` needs no trained weights, see
         `blurfield.estimation.windowed.estimate_windowed`. ``"two-heads"`` is the published network
-        of `blurfield.estimation.two_heads` and ``"compact"`` a small one. ``"auto"`` takes, of the
-        installed ones, that which was measured to be best, see `installed_models`.
+        of `blurfield.estimation.two_heads`, ``"compact"`` a small one, and ``"ufp"`` that of UFPNet
+        which gives each pixel a kernel and its uncertainty, see
+        `blurfield.estimation.ufp.estimate_ufp`. ``"auto"`` takes, of the installed ones, that which
+        was measured to be best, see `installed_models`.
     gamma : float or "auto"
         Exponent from the image's values to linear light, in which blur happens: 2.2 for 8-bit
         images and 1 for others by default.
@@ -196,12 +209,13 @@ def _choose(model: str, options: Mapping[str, Any]) -> tuple[str, str | None]:
     checkpoint = options.get("checkpoint")
     if model == "auto" and checkpoint is not None:
         weights = locate(checkpoint)
-        if weights.architecture not in MODELS:
-            raise ValueError(
-                f"{weights.path} holds weights for {weights.architecture!r}, which is not a way to "
-                f"estimate blur; known: {', '.join(MODELS)}"
-            )
-        return weights.architecture, "the weights that were asked for are for this model"
+        for name, known in _MODELS.items():
+            if weights.architecture in known.weights:
+                return name, "the weights that were asked for are for this model"
+        raise ValueError(
+            f"{weights.path} holds weights for {weights.architecture!r}, which is not a way to "
+            f"estimate blur; known: {', '.join(MODELS)}"
+        )
     if model == "auto":
         return _best(present, options)
     if model not in MODELS:

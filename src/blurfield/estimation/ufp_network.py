@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .flow import KernelFlow
+from .two_heads_network import SteppedConv2d
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 ARCHITECTURE = "ufp-kernels"
 #: Sides of images must be multiples of this, so that codes fit the features that they come from.
 MULTIPLE = 4
+#: Pixels around a part of an image, at least, on which its features depend, and cells of features
+#: around a part of them on which its codes depend.
+REACH, TAIL_REACH = 64, 2
 #: What may stand between the network and the kernels, see `KernelEstimator`.
 PRIORS = ("flow+uncertainty", "flow", "none")
 #: Numbers that a chunk of codes holds while they are decoded.
@@ -100,15 +104,19 @@ class KernelCodeNetwork(nn.Module):
         sigma : Tensor, shape (N, 1, h, w)
             Uncertainty, in (0, 1).
         """
+        code, sigma = self.Conv_tail(self.features(image))
+        return code, sigma
+
+    def features(self, image: Tensor) -> Tensor:
+        """Features (N, width, h, w), of which ``Conv_tail`` makes codes and uncertainties."""
         first, half = self.Encoding_Block1(image)
         second, quarter = self.Encoding_Block2(half)
-        features = self.Conv_mid(quarter)
+        features: Tensor = self.Conv_mid(quarter)
         if self.stride < 4:
             features = self.Decoding_Block1(features, second)
         if self.stride == 1:
             features = self.Decoding_Block2(features, first)
-        code, sigma = self.Conv_tail(features)
-        return code, sigma
+        return features
 
 
 class KernelEstimator(nn.Module):
@@ -252,7 +260,8 @@ def kernel_maps(
         rows = codes.movedim(1, -1).reshape(-1, entries)
         kernels = torch.cat([flow.decode(part).flatten(1) for part in rows.split(few)])
         decoded = kernels.reshape(number, height, width, entries).movedim(-1, 1)
-        return decoded.to(dtype or codes.dtype)
+        # Tap after tap, as they are read.
+        return decoded.to(dtype or codes.dtype, memory_format=torch.contiguous_format)
     result = torch.empty(codes.shape, dtype=dtype or codes.dtype, device=codes.device)
     places, found = codes.flatten(2), result.view(number, entries, -1)
     for index in range(number):
@@ -336,5 +345,5 @@ class _Tail(nn.Module):
         return code, sigma
 
 
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
+def _conv(inputs: int, outputs: int) -> SteppedConv2d:
+    return SteppedConv2d(inputs, outputs)
