@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from blurfield import grid
 from blurfield.checkpoints import resolve
 from blurfield.comparison import kernel_similarity
 from blurfield.dense_blur import blur_per_pixel
@@ -190,8 +190,10 @@ def reblurred(sharp: Tensor, kernels: Tensor, gamma: float = GAMMA) -> Tensor:
         Differentiable in the kernels.
     """
     size = round(kernels.shape[1] ** 0.5)
-    if kernels.shape[-2:] != sharp.shape[-2:]:
-        kernels = functional.interpolate(kernels, size=sharp.shape[-2:], mode="bilinear")
+    shape = (int(sharp.shape[-2]), int(sharp.shape[-1]))
+    rows, cols = (slice(0, length) for length in shape)
+    dense = grid.read_block(kernels.flatten(0, 1), shape, rows, cols)
+    kernels = dense.reshape(*kernels.shape[:2], *shape)
     light = inner(blur_per_pixel(decode(sharp, gamma), kernels), size)
     return encode(light.clamp_min(_BLACK**gamma), gamma)
 
