@@ -9,11 +9,14 @@ point by a logit, see `KernelFlow.preprocess`; the flow takes data points to cod
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["ARCHITECTURE", "DEQUANTISATION", "KernelFlow"]
 
@@ -31,37 +34,58 @@ _MOMENTUM = 0.1
 
 
 class _Coupling(nn.Module):
-    """Scales and moves some dimensions by what the others are (masked affine coupling)."""
+    """Scales and moves half of the dimensions by what the others are (masked affine coupling).
+
+    The mask is 1 in the dimensions that are seen and stay as they are: every other one, beginning
+    with the first or the second. So only half of the outer weights have any effect, and no others
+    are used.
+    """
 
     mask: Tensor
 
-    def __init__(self, mask: Tensor, hidden: int) -> None:
+    def __init__(self, dimension: int, first: int, hidden: int) -> None:
         super().__init__()
-        self.register_buffer("mask", mask)
-        self.s_net = _perceptron(len(mask), hidden, nn.Tanh)
-        self.t_net = _perceptron(len(mask), hidden, nn.ReLU)
+        self._seen, self._free = slice(first, None, 2), slice(1 - first, None, 2)
+        self.register_buffer("mask", torch.zeros(dimension))
+        self.mask[self._seen] = 1
+        self.s_net = _perceptron(dimension, hidden, nn.Tanh)
+        self.t_net = _perceptron(dimension, hidden, nn.ReLU)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Towards the code."""
         scale, move = self._scale_and_move(x)
-        return (x - move) * (-scale).exp(), -scale.sum(1)
+        u = x.clone()
+        u[:, self._free] = (x[:, self._free] - move) * (-scale).exp()
+        return u, -scale.sum(1)
 
     def inverse(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Towards the data."""
         scale, move = self._scale_and_move(u)
-        return torch.addcmul(move, u, scale.exp()), scale.sum(1)
+        x = u.clone()
+        x[:, self._free] = torch.addcmul(move, u[:, self._free], scale.exp())
+        return x, scale.sum(1)
 
     def _scale_and_move(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the networks say, 0 where the mask is 1; both ends of a coupling look the same."""
-        return self._masked(self.s_net, x), self._masked(self.t_net, x)
+        """What the networks say of the free dimensions; both ends of a coupling look the same."""
+        seen = x[:, self._seen]
+        return self._halved(self.s_net, seen), self._halved(self.t_net, seen)
 
-    def _masked(self, net: nn.Sequential, x: Tensor) -> Tensor:
-        # Masking the weights rather than all that goes in and out is less work.
+    def _halved(self, net: nn.Sequential, seen: Tensor) -> Tensor:
         first, last = cast("nn.Linear", net[0]), cast("nn.Linear", net[-1])
-        free = 1 - self.mask
-        hidden = functional.linear(x, self.mask * first.weight, first.bias)
+        hidden = functional.linear(seen, first.weight[:, self._seen], first.bias)
         hidden = net[1:-1](hidden)
-        return functional.linear(hidden, free[:, None] * last.weight, free * last.bias)
+        return functional.linear(hidden, last.weight[self._free], last.bias[self._free])
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **options: Any
+    ) -> None:
+        """Load tensors, and refuse masks of another kind."""
+        given = state_dict.get(f"{prefix}mask")
+        expected = torch.zeros(self.mask.shape)
+        expected[self._seen] = 1
+        if given is not None and not torch.equal(given.detach().float().cpu(), expected):
+            raise ValueError(f"{prefix}mask must be {expected[:3].int().tolist()} and so on")
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
 
 class _Normalisation(nn.Module):
@@ -164,8 +188,8 @@ class KernelFlow(nn.Module):
         layers: list[nn.Module] = []
         for block in range(blocks):
             # K is odd, so that the masks are checkerboards.
-            mask = (torch.arange(dimension) + block) % 2
-            layers += [_Coupling(mask.float(), hidden), _Normalisation(dimension)]
+            first = (block + 1) % 2
+            layers += [_Coupling(dimension, first, hidden), _Normalisation(dimension)]
         self.net = nn.ModuleList(layers)
 
     @property
