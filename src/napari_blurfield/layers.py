@@ -40,6 +40,7 @@ ROLES = {
     "mask": "blur mask",
     "mixing": "kernel weights",
     "basis": "basis kernels",
+    "uncertainty": "kernel uncertainty",
     "deblurred": "deblurred",
 }
 #: Roles of the layers that stand for a field rather than for an image.
@@ -75,13 +76,16 @@ def field_layers(
     Returns
     -------
     list of (data, attributes, type)
-        Kernel weights (B × h × w), basis kernels, kernel mosaic, blur mask, motion vectors. Only
-        the vectors are visible at first: they read best alone.
+        Kernel weights (B × h × w), basis kernels, the uncertainty of the kernels (h × w) if the
+        field knows it, kernel mosaic, blur mask, motion vectors. Only the vectors are visible at
+        first: they read best alone.
     """
     make = _Maker(field, name)
     layers: list[LayerData] = []
     if kernels and field.num_kernels <= _MOST_KERNELS:
         layers += [make.mixing(), make.basis()]
+    if "uncertainty" in field.maps:
+        layers.append(make.uncertainty())
     layers += [make.mosaic(), make.mask(threshold, 0)]
     for _, attributes, _ in layers:
         attributes["visible"] = False
@@ -299,6 +303,19 @@ class _Maker:
             "gamma": 0.5,  # a long kernel's values are small
         }
         return self._with_axes(basis), attributes, "image"
+
+    def uncertainty(self) -> LayerData:
+        """How uncertain the kernels are: 0 where the image tells them, 1 where it says nothing."""
+        values = as_array(self._field.maps["uncertainty"])
+        place = self._placement.last(2).grid(self._field.shape, values.shape)
+        attributes = {
+            **self._attributes("uncertainty", place),
+            "rgb": False,
+            "colormap": "magma",
+            "contrast_limits": (0.0, 1.0),
+            "opacity": 0.7,
+        }
+        return values, attributes, "image"
 
     def _with_axes(self, slices: NDArray[Any]) -> NDArray[Any]:
         """Put the axes of the source's stack behind that of the kernels.

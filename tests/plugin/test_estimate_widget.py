@@ -6,8 +6,10 @@ import time
 
 import numpy as np
 from in_viewer import roles
+from qtpy.QtCore import Qt
 
 import blurfield
+from blurfield.estimation import MODELS
 from napari_blurfield.widgets import EstimateWidget
 
 
@@ -46,13 +48,24 @@ def test_refinement(estimate, viewer, photograph, quick, finish):
     assert quick["estimate"][1]["refine"] == 3
 
 
-def test_models_are_those_with_weights(monkeypatch, qtbot, viewer, photograph, quick, finish):
-    monkeypatch.setattr(
-        "napari_blurfield.widgets.estimate.installed_models", lambda: ["windowed", "two-heads"]
-    )
+def test_models_without_weights_say_what_to_import(
+    monkeypatch, qtbot, viewer, photograph, quick, finish
+):
+    present = ["windowed", "two-heads"]
+    monkeypatch.setattr("blurfield.estimation.installed_models", lambda: present)
     widget = EstimateWidget(viewer)
     qtbot.addWidget(widget)
-    assert widget.model.values == ["auto", "windowed", "two-heads"]
+    values = widget.model.values
+    assert values == ["auto", *MODELS]
+    model = widget.model.model()
+    usable = [value for index, value in enumerate(values) if model.item(index).isEnabled()]
+    assert usable == ["auto", *present]
+    index = values.index("ufp")
+    assert widget.model.itemText(index) == "UFPNet (each pixel): no weights"
+    tooltip = widget.model.itemData(index, Qt.ItemDataRole.ToolTipRole)
+    assert "net_g_latest.pth" in tooltip
+    assert "blurfield weights import FILE" in tooltip
+    assert widget.model.itemText(values.index("two-heads")) == "two-headed network"
     viewer.add_image(photograph)
     widget.largest.setValue(24)
     widget.model.value = "two-heads"

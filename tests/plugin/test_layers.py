@@ -99,6 +99,25 @@ def test_a_dense_field_is_not_shown_kernel_by_kernel():
     assert len(field_layers(field)) == 3
 
 
+def test_uncertainty_is_a_layer_of_its_own(viewer, field):
+    values = np.linspace(0.1, 0.9, 12, dtype=np.float32).reshape(3, 4)
+    known = KernelField(
+        field.basis, field.mixing, field.shape, maps={"uncertainty": values, "kernel_sum": values}
+    )
+    layers = add_all(viewer, field_layers(known, name="cells"))
+    assert list(layers) == ["mixing", "basis", "uncertainty", "mosaic", "mask", "vectors"]
+    layer = layers["uncertainty"]
+    assert layer.name == "cells kernel uncertainty"
+    np.testing.assert_array_equal(layer.data, values)
+    assert layer.contrast_limits == [0, 1]
+    assert not layer.visible
+    # It covers the image of 48×64 pixels.
+    np.testing.assert_allclose(layer.data_to_world((-0.5, -0.5)), (-0.5, -0.5))
+    np.testing.assert_allclose(layer.data_to_world((2.5, 3.5)), (47.5, 63.5))
+    assert find_field(layer) is known
+    assert fields_in(viewer.layers) == [known]
+
+
 def test_kernels_can_be_left_out(field):
     assert len(field_layers(field, kernels=False)) == 3
 

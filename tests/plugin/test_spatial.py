@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from napari.layers import Image, Layer
 
-from napari_blurfield import deblur_layer, estimate_layers, field_layers, mask_layer
+from blurfield import KernelField
+from napari_blurfield import deblur_layer, estimate_layers, field_layers, find_field, mask_layer
 from napari_blurfield._spatial import Placement
 from napari_blurfield.layers import role_of
 
@@ -46,6 +47,15 @@ def test_all_seven_attributes_are_kept(source, quick):
     sharp = Layer.create(*deblur_layer(source, layers["mask"], progress=quiet))
     assert_same_place(sharp, source)
     assert_same_place(Layer.create(*mask_layer(layers["vectors"])), source)
+
+
+def test_uncertainty_lies_on_the_source(source, quick):
+    field = find_field(Layer.create(*estimate_layers(source, progress=quiet)[-1]))
+    uncertainty = np.zeros(field.shape, np.float32)
+    known = KernelField(
+        field.basis, field.mixing, field.shape, field.metadata, {"uncertainty": uncertainty}
+    )
+    assert_same_place(make(field_layers(known))["uncertainty"], source)
 
 
 @pytest.mark.parametrize("attribute", SEVEN)

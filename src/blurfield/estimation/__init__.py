@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from blurfield.compute import ProgressCallback
     from blurfield.field import KernelField
 
-__all__ = ["MODELS", "estimate", "installed_models"]
+__all__ = ["MODELS", "estimate", "installed_models", "lacks"]
 
 #: Images must be at least so many pixels high and wide.
 MIN_SIDE = 32
@@ -37,10 +37,13 @@ class _Model(NamedTuple):
         Imports and returns the function that estimates.
     weights : tuple of str
         Kinds of networks of which one must have weights, if there are any.
+    files : str
+        Which files hold such weights, in words.
     """
 
     function: Callable[[], Callable[..., KernelField]]
     weights: tuple[str, ...] = ()
+    files: str = ""
 
 
 def _windowed() -> Callable[..., KernelField]:
@@ -69,9 +72,13 @@ def _ufp() -> Callable[..., KernelField]:
 
 _MODELS = {
     "windowed": _Model(_windowed),
-    "compact": _Model(_compact, ("compact",)),
-    "two-heads": _Model(_two_heads, ("two-heads",)),
-    "ufp": _Model(_ufp, ("ufp-kernels", "ufpnet")),
+    "compact": _Model(_compact, ("compact",), "one that blurfield train estimator made"),
+    "two-heads": _Model(_two_heads, ("two-heads",), "one that its authors publish"),
+    "ufp": _Model(
+        _ufp,
+        ("ufp-kernels", "ufpnet"),
+        "one that UFPNet's authors publish, net_g_latest.pth, or that blurfield train kernels made",
+    ),
 }
 
 #: Names of all models. Some need weights that may not be installed.
@@ -91,6 +98,23 @@ def installed_models() -> list[str]:
         for name, model in _MODELS.items()
         if not model.weights or not present.isdisjoint(model.weights)
     ]
+
+
+def lacks(model: str) -> str:
+    """What has to be done before a model can be used, in words for people; "" if nothing.
+
+    Parameters
+    ----------
+    model : str
+        One of `MODELS`.
+    """
+    if model in installed_models():
+        return ""
+    return (
+        "is not installed, because it has no weights: get a file with them, "
+        f"{_MODELS[model].files} (docs/weights.md says where), and install it with: "
+        "blurfield weights import FILE"
+    )
 
 
 def estimate(
@@ -224,11 +248,7 @@ def _choose(model: str, options: Mapping[str, Any]) -> tuple[str, str | None]:
             f"{', '.join(present)}"
         )
     if model not in present and checkpoint is None:
-        raise ValueError(
-            f"the model {model!r} is not installed, because it has no weights; get a file with "
-            "them (docs/weights.md says where they are published) and install it with: blurfield "
-            f"weights import FILE; installed: {', '.join(present)}"
-        )
+        raise ValueError(f"the model {model!r} {lacks(model)}; installed: {', '.join(present)}")
     return model, None
 
 

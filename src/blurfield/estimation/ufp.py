@@ -17,6 +17,7 @@ from blurfield.field import KernelField
 from blurfield.images import DISPLAY_GAMMA, encode
 from blurfield.precision import memory_format
 
+from . import lacks
 from .two_heads_network import SteppedConv2d
 from .ufp_network import ARCHITECTURE, PRIORS, REACH, TAIL_REACH, KernelEstimator
 
@@ -109,7 +110,7 @@ def estimate_ufp(
         image = encode(_colours(planes).clamp(0, 1), DISPLAY_GAMMA / weights.gamma)
         grid = _Grid(network, (height, width), spacing, planes.device)
         generator = torch.Generator(planes.device).manual_seed(seed)
-        for part in _parts(network, image, reporter):
+        for part in code_parts(network, image, reporter):
             code, sigma, rows, cols = part
             kernels = _draw(network, code, sigma, generator, draws, reporter)
             grid.add(kernels, sigma, rows, cols)
@@ -128,11 +129,7 @@ def find_weights(wanted: Checkpoint | str | os.PathLike[str] | None = None) -> C
     if wanted is None:
         found = [weights for kind in WEIGHTS if (weights := find(kind)) is not None]
         if not found:
-            raise ValueError(
-                "no weights with UFPNet's kernel estimation are installed; import a file that its "
-                "authors publish, net_g_latest.pth (docs/weights.md says where), or one that "
-                "blurfield train kernels made: blurfield weights import FILE"
-            )
+            raise ValueError(f"the model 'ufp' {lacks('ufp')}")
         return found[0]
     weights = locate(wanted)
     if weights.architecture not in WEIGHTS:
@@ -202,7 +199,7 @@ class _Grid:
         sums = kernels.sum(0, keepdim=True)
         maps = torch.cat([sigma[0], sums])
         kernels /= sums.clamp_min(_LEAST_SUM)
-        functional.threshold_(kernels, _LEAST_TAP, 0.0)
+        functional.threshold(kernels, _LEAST_TAP, 0.0, inplace=True)
         kernels[self._taps // 2] += (sums[0] < _LEAST_SUM).to(kernels)
         down, y = self._shares(0, rows, kernels)
         across, x = self._shares(1, cols, kernels)
@@ -252,7 +249,7 @@ def _colours(planes: Tensor) -> Tensor:
     return planes if len(planes) == 3 else planes.mean(0, keepdim=True).expand(3, -1, -1)
 
 
-def _parts(
+def code_parts(
     network: KernelEstimator, image: Tensor, reporter: Reporter
 ) -> Iterator[tuple[Tensor, Tensor, slice, slice]]:
     """Codes and uncertainties of all parts of an image (3, H, W), with their rows and columns.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QSpinBox
 
-from blurfield.estimation import installed_models
+from blurfield.estimation import lacks
 from napari_blurfield.functions import estimate_source
 
 from ._choices import Choice
@@ -22,6 +22,7 @@ MODELS = {
     "windowed": "windows (no training)",
     "compact": "compact network",
     "two-heads": "two-headed network",
+    "ufp": "UFPNet (each pixel)",
 }
 #: Models whose kernels can be of any size; those of networks have one of their own.
 SIZED = {"auto", "windowed"}
@@ -30,6 +31,24 @@ SIZED = {"auto", "windowed"}
 _AUTOMATIC = 5
 #: Rounds of refinement, at most. After a few, fields hardly change.
 _MOST_ROUNDS = 10
+
+
+class ModelChoice(Choice):
+    """The ways to estimate; those whose weights are missing are shown, but cannot be chosen."""
+
+    def __init__(self) -> None:
+        lacking = {model: lacks(model) if model != "auto" else "" for model in MODELS}
+        super().__init__(
+            [
+                (f"{words}: no weights" if lacking[model] else words, model)
+                for model, words in MODELS.items()
+            ]
+        )
+        self.explain("auto", "The best of those that are installed, as far as was measured.")
+        for model, reason in lacking.items():
+            if reason:
+                text = f"The {MODELS[model]} {reason}; then open this panel again."
+                self.explain(model, text, usable=False)
 
 
 class EstimateWidget(ImageToolWidget):
@@ -47,8 +66,7 @@ class EstimateWidget(ImageToolWidget):
             "Estimate blur field",
             "Find out how each part of the image was blurred, and add layers that show it.",
         )
-        models = ["auto", *installed_models()]
-        self.model = Choice([(MODELS.get(model, model), model) for model in models])
+        self.model = ModelChoice()
         self.add_row("Model", self.model, "How the blur is estimated.")
         self.largest = QSpinBox()
         self.largest.setRange(_AUTOMATIC, 129)
