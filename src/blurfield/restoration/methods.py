@@ -121,6 +121,12 @@ METHODS: dict[str, Method] = {
         "unrolled",
         "The published network that was trained to undo fields of kernels.",
     ),
+    "ufpnet": Method(
+        "UFPNet",
+        {"published": "ufpnet:restore_with_kernels"},
+        "ufpnet",
+        "The published network that is told a kernel for each pixel, which it estimates itself.",
+    ),
     "end-to-end": Method(
         "End-to-end network (no field)",
         {"ours": "restorer:restore_end_to_end"},

@@ -5,10 +5,14 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Tile", "overlapping_tiles"]
+    from torch import Tensor
+
+__all__ = ["Tile", "faded", "overlapping_tiles"]
 
 
 class Tile(NamedTuple):
@@ -59,6 +63,36 @@ def overlapping_tiles(
     for down in _spans(height, rows, overlap, multiple):
         for across in _spans(width, cols, overlap, multiple):
             yield Tile(*zip(down, across, strict=True))
+
+
+def faded(written: slice, length: int, feather: int) -> tuple[slice, Tensor]:
+    """How a tile goes over into the next ones along an axis.
+
+    Parameters
+    ----------
+    written : slice
+        The tile alone.
+    length : int
+        Of the image.
+    feather : int
+        Pixels on each side of a border over which tiles go over into each other; no more than half
+        of the smallest tile.
+
+    Returns
+    -------
+    used : slice
+        Pixels to which the tile contributes.
+    weight : Tensor
+        By how much, for each of them. At each pixel of the image, weights of all tiles sum to 1.
+    """
+    used = slice(max(0, written.start - feather), min(length, written.stop + feather))
+    place = torch.arange(used.start, used.stop) + 0.5
+    weight = torch.ones(len(place))
+    if written.start > 0:
+        weight *= ((place - written.start) / (2 * feather) + 0.5).clamp(max=1)
+    if written.stop < length:
+        weight *= ((written.stop - place) / (2 * feather) + 0.5).clamp(max=1)
+    return used, weight
 
 
 def _seen(length: int, parts: int, overlap: int) -> int:

@@ -17,6 +17,8 @@ from .local_statistics import local_means_by_rows
 from .naf import Whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from .naf import NAFBlock
@@ -35,10 +37,12 @@ class Strips(Whole):
     ----------
     features : int
         Numbers that the features of a strip should hold.
+    advance : callable, optional
+        Called after each block.
     """
 
-    def __init__(self, features: int = _STRIP) -> None:
-        self._features = features
+    def __init__(self, features: int = _STRIP, advance: Callable[[], None] | None = None) -> None:
+        self._features, self._advance = features, advance
 
     def halve(self, layer: nn.Module, x: Tensor) -> Tensor:
         """Run a layer that halves the size; the result has the type of what it gets."""
@@ -61,6 +65,8 @@ class Strips(Whole):
         means = local_means_by_rows(y, (block.window, block.window), strips)
         for rows, mean in zip(strips, means, strict=True):
             x[..., rows, :] = block.finish(x[..., rows, :], y[..., rows, :], mean)
+        if self._advance is not None:
+            self._advance()
         return x
 
     def _strips(self, x: Tensor) -> list[slice]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .noise import block_step, resolve_noise
-from .overlapping_tiles import Tile, overlapping_tiles
+from .overlapping_tiles import Tile, faded, overlapping_tiles
 from .pilot import pilot_part
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class _Rows:
     def add(self, tile: Tile, sharp: Tensor) -> None:
         """Add the planes of what a tile sees, weighted so that it goes over into the next ones."""
         (rows, down), (cols, across) = (
-            _faded(written, length, self._feather)
+            faded(written, length, self._feather)
             for written, length in zip(tile.written, self._image.shape, strict=True)
         )
         if rows.stop > self._first + self._sums.shape[1]:
@@ -232,15 +232,3 @@ class _Rows:
         self._first = rows.start
         self._sums = kept.new_zeros(kept.shape[0], rows.stop - rows.start, kept.shape[2])
         self._sums[:, : kept.shape[1]] = kept
-
-
-def _faded(written: slice, length: int, feather: int) -> tuple[slice, Tensor]:
-    """Pixels of an axis to which a tile contributes, and its weight at each of them."""
-    used = slice(max(0, written.start - feather), min(length, written.stop + feather))
-    place = torch.arange(used.start, used.stop) + 0.5
-    weight = torch.ones(len(place))
-    if written.start > 0:
-        weight *= ((place - written.start) / (2 * feather) + 0.5).clamp(max=1)
-    if written.stop < length:
-        weight *= ((written.stop - place) / (2 * feather) + 0.5).clamp(max=1)
-    return used, weight

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Name of the kind of network among checkpoints.
 ARCHITECTURE = "ufpnet"
+#: Sides of images are made multiples of this, as published, or more.
+LEAST_MULTIPLE = 16
 
 
 class UFPNet(NAFNet):
@@ -57,6 +59,7 @@ class UFPNet(NAFNet):
         kind = kernel_block(taps)
         super().__init__(width, encoder, middle, decoder, window, dict.fromkeys(told, kind))
         self.config["estimator"] = estimates.config
+        self.multiple = max(self.multiple, LEAST_MULTIPLE)
         self._told = told
         # Its parts are this network's own, as published; it is no module of it besides.
         self._estimator = (estimates,)
