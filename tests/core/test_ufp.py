@@ -10,8 +10,8 @@ import torch
 from conformance import img
 
 import blurfield
-from blurfield import Cancelled, checkpoint_files
-from blurfield.checkpoints import DATA_VARIABLE, write_checkpoint
+from blurfield import Cancelled
+from blurfield.checkpoints import write_checkpoint
 from blurfield.compute import Reporter
 from blurfield.estimation import installed_models, ufp
 from blurfield.estimation.ufp import find_weights, load_estimator
@@ -46,15 +46,6 @@ def save(path: Path, network: KernelEstimator, **facts: Any) -> Path:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("weights") / "mine.safetensors", small())
-
-
-@pytest.fixture
-def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for imported weights, where there are none, and none in the package."""
-    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(checkpoint_files, "BUNDLED", tmp_path / "package")
-    (tmp_path / "weights").mkdir()
-    return tmp_path / "weights"
 
 
 def picture(*shape: int) -> np.ndarray:
@@ -155,10 +146,10 @@ def test_coarse_networks_lie_right_over_images(tmp_path: Path, stride: int) -> N
 def test_tiles_make_up_the_whole(monkeypatch: pytest.MonkeyPatch, stride: int) -> None:
     network = small(stride=stride).double()
     image = img(3, 150, 215)
-    whole = list(ufp._parts(network, image, Reporter(None, 1)))
+    whole = list(ufp.code_parts(network, image, Reporter(None, 1)))
     monkeypatch.setattr(ufp, "_TILE", 64)
     monkeypatch.setattr(ufp, "_BAND", 25 * 64 * 5)
-    parts = list(ufp._parts(network, image, Reporter(None, 1)))
+    parts = list(ufp.code_parts(network, image, Reporter(None, 1)))
     assert len(whole) == 1
     assert len(parts) >= 12
     seen = torch.zeros(whole[0][0].shape[-2:])
@@ -170,7 +161,7 @@ def test_tiles_make_up_the_whole(monkeypatch: pytest.MonkeyPatch, stride: int) -
 
 
 def test_tiles_do_not_show_in_the_field(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image, options = picture(150, 215, 3), {"model": "ufp", "checkpoint": weights, "spacing": 3}
+    image, options = picture(150, 165, 3), {"model": "ufp", "checkpoint": weights, "spacing": 3}
     whole = blurfield.estimate(image, **options)
     monkeypatch.setattr(ufp, "_TILE", 64)
     monkeypatch.setattr(ufp, "_BAND", 25 * 64 * 5)
@@ -220,12 +211,12 @@ def test_kernels_of_nothing_become_no_blur(tmp_path: Path) -> None:
     assert field.mixing[12].min() > 0.9999
 
 
-def test_parts_of_a_restoration_network_will_do(weights: Path, no_weights: Path) -> None:
+def test_parts_of_a_restoration_network_will_do(weights: Path, weights_folder: Path) -> None:
     network = small()
     state = {**network.state_dict(), "intro.weight": torch.zeros(3, 3)}
     config = {"width": 8, "estimator": network.config}
     facts = {"architecture": "ufpnet", "config": config, "gamma": 1.0, "origin": "test"}
-    write_checkpoint(no_weights / "whole.safetensors", state, **facts)
+    write_checkpoint(weights_folder / "whole.safetensors", state, **facts)
     image = picture(40, 50)
     assert "ufp" in installed_models()
     field = blurfield.estimate(image, model="ufp")
@@ -233,7 +224,7 @@ def test_parts_of_a_restoration_network_will_do(weights: Path, no_weights: Path)
     expected = blurfield.estimate(image, model="ufp", checkpoint=weights)
     assert torch.equal(field.mixing, expected.mixing)
     # Those of the kernel network alone come first.
-    save(no_weights / "kernels.safetensors", network)
+    save(weights_folder / "kernels.safetensors", network)
     assert find_weights().name == "kernels"
 
 
@@ -241,7 +232,7 @@ def test_weights_decide_on_the_model(weights: Path) -> None:
     assert blurfield.estimate(picture(40, 50), checkpoint=weights).metadata["model"] == "ufp"
 
 
-def test_missing_weights_are_asked_for(no_weights: Path) -> None:
+def test_missing_weights_are_asked_for(weights_folder: Path) -> None:
     assert "ufp" not in installed_models()
     with pytest.raises(ValueError, match=r"'ufp' is not installed.*weights import"):
         blurfield.estimate(picture(40, 50), model="ufp")
@@ -249,8 +240,8 @@ def test_missing_weights_are_asked_for(no_weights: Path) -> None:
         find_weights()
 
 
-def test_weights_of_other_networks(no_weights: Path) -> None:
-    path = save(no_weights / "flow.safetensors", small(), architecture="flow")
+def test_weights_of_other_networks(weights_folder: Path) -> None:
+    path = save(weights_folder / "flow.safetensors", small(), architecture="flow")
     with pytest.raises(ValueError, match="weights for 'flow', not for 'ufp-kernels' or 'ufpnet'"):
         blurfield.estimate(picture(40, 50), model="ufp", checkpoint=path)
 

@@ -110,8 +110,7 @@ def estimate_ufp(
         image = encode(_colours(planes).clamp(0, 1), DISPLAY_GAMMA / weights.gamma)
         grid = _Grid(network, (height, width), spacing, planes.device)
         generator = torch.Generator(planes.device).manual_seed(seed)
-        for part in code_parts(network, image, reporter):
-            code, sigma, rows, cols = part
+        for code, sigma, rows, cols in code_parts(network, image, reporter):
             kernels = _draw(network, code, sigma, generator, draws, reporter)
             grid.add(kernels, sigma, rows, cols)
     facts = {"draws": int(draws), "seed": seed, "spacing": spacing, **weights.config}
@@ -252,9 +251,26 @@ def _colours(planes: Tensor) -> Tensor:
 def code_parts(
     network: KernelEstimator, image: Tensor, reporter: Reporter
 ) -> Iterator[tuple[Tensor, Tensor, slice, slice]]:
-    """Codes and uncertainties of all parts of an image (3, H, W), with their rows and columns.
+    """Codes and uncertainties of all parts of an image, which make up those of the whole.
 
-    Each part is seen with all that it depends on, so that the parts make up the whole.
+    Each part is seen with all that it depends on. At the right and below, the image is continued by
+    reflection to multiples of 16 pixels, as published.
+
+    Parameters
+    ----------
+    network : KernelEstimator
+        From `load_estimator`.
+    image : Tensor, shape (3, H, W)
+        What the network takes.
+    reporter : Reporter
+        Is told of 2·H·W steps.
+
+    Yields
+    ------
+    code : Tensor, shape (1, K², h, w)
+    sigma : Tensor, shape (1, 1, h, w)
+    rows, cols : slice
+        Which of the network's cells they are for, of those that cover the image.
     """
     shape = (int(image.shape[-2]), int(image.shape[-1]))
     below, right = (-n % _MULTIPLE for n in shape)
