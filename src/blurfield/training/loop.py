@@ -100,8 +100,8 @@ class Trainer:
             lr=schedule.rate,
             betas=schedule.betas,
             weight_decay=schedule.decay,
-            fused=device.type == "cuda",
-            foreach=device.type != "cuda",
+            # One pass over the weights, several times faster than one for each operation.
+            fused=device.type in {"cpu", "cuda"},
         )
         self.step, self.samples, self.seconds = 0, 0, 0.0
         if resume:
