@@ -112,8 +112,8 @@ def test_training_explains_the_blurry_image_and_leaves_the_flow_alone(prior, tmp
     before = made.losses(trainer.network, batch(), torch.Generator())
     result = trainer.run()
     after = made.losses(trainer.network, batch(), torch.Generator())
-    assert set(before) == {"loss", "sigma", "sum"}
-    assert after["loss"] < 0.8 * before["loss"]
+    assert set(before) == {"loss", "reblur", "sigma", "sum"}
+    assert after["reblur"] < 0.8 * before["reblur"]
     assert set(result) >= {"psnr", "gain", "similarity", "delta"}
     exported = read_checkpoint(tmp_path / "ufp-kernels.safetensors")
     assert exported.config == made.config
@@ -128,6 +128,25 @@ def test_training_explains_the_blurry_image_and_leaves_the_flow_alone(prior, tmp
     image = photograph(SIDE)
     found = blurfield.estimate(image, model="ufp", checkpoint=exported.path)
     assert found.kernel_size == 5
+
+
+def test_sums_and_uncertainty_in_the_loss():
+    made, published = task(), task(raw_sums=True, uncertainty=0)
+    network = made.network()
+    generator = torch.Generator()
+    ours, theirs = (
+        one.losses(network, batch(), generator.manual_seed(0)) for one in (made, published)
+    )
+    assert theirs["loss"] == theirs["reblur"]
+    assert theirs["sum"] == ours["sum"]
+    extra = 0.1 * (ours["sum"] - 1) ** 2
+    rewarded = ours["loss"] - ours["reblur"] - extra
+    # −log is convex and σ hardly varies in an untrained network.
+    assert float(rewarded.detach()) == pytest.approx(-1e-3 * float(ours["sigma"].log()), rel=0.01)
+    kernels = 3 * true_kernels()
+    torch.testing.assert_close(
+        made.reblurred(batch().sharp, kernels), published.reblurred(batch().sharp, kernels / 3)
+    )
 
 
 def test_only_uncertain_codes_get_noise():
@@ -170,6 +189,7 @@ def test_pairs_without_fields_have_no_similarity():
         ({"flow": small_flow(), "samples": Samples(side=66)}, "multiple of 4"),
         ({"flow": small_flow(), "reblur_gamma": 0.0}, "reblur_gamma"),
         ({"flow": small_flow(), "config": {"stride": 3}}, "stride"),
+        ({"flow": small_flow(), "uncertainty": -1.0}, "uncertainty"),
     ],
 )
 def test_what_cannot_be_trained(options, message):

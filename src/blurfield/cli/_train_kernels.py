@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._training import SHARP, add_common, prepare_run, run_training
-from ._values import odd, positive_int, positive_number
+from ._values import not_negative, odd, positive_int, positive_number
 
 if TYPE_CHECKING:
     import argparse
@@ -74,6 +74,18 @@ def add_parser(
         help="exponent to the values that blur adds up: 2.2 for linear light (default), 1 for the "
         "values as they are stored, as published",
     )
+    network.add_argument(
+        "--uncertainty",
+        type=not_negative,
+        default=1e-3,
+        metavar="WEIGHT",
+        help="of the reward for uncertainty (default 0.001); 0 as published",
+    )
+    network.add_argument(
+        "--raw-sums",
+        action="store_true",
+        help="leave the sums of kernels as they are, as published",
+    )
     network.set_defaults(run=kernels)
 
 
@@ -97,6 +109,8 @@ def kernels(options: argparse.Namespace, console: Console) -> None:
         prior=options.prior,
         config={"widths": options.widths, "stride": options.stride},
         reblur_gamma=options.reblur_gamma,
+        uncertainty=options.uncertainty,
+        raw_sums=options.raw_sums,
         kernel_size=size,
     )
     run_training(task, settings, device, options, console)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
     from .restoration_samples import RestorationBatch, RestorationSamples
 
+#: Weight of the uncertainty in the loss, by default.
+UNCERTAINTY = 1e-3
+#: Weight of the squared deviation of the mean sum of the kernels from 1, and the least sum.
+_SUM, _LEAST_SUM = 0.1, 1e-3
 #: Least side of the samples in pixels.
 LEAST_SIDE = 64
 #: Reblurred images are no darker than half a step of 8 bits, so that gradients stay finite.
@@ -40,6 +44,13 @@ class KernelTask:
     The loss needs no true kernels: the sharp image, blurred with the kernels that the network finds
     in the blurry one, has to be the blurry one (mean absolute difference; Fang et al. 2023, stage
     II). The flow that turns codes into kernels stays as it is.
+
+    As published, this is all, and any noise in the sum of a kernel makes flat parts of an image
+    brighter or darker: the uncertainty vanishes, first of all where the image says least about the
+    kernel. So by default kernels are divided by their sum first, only the mean of the sums is kept
+    at 1, and uncertainty is rewarded by −log σ. This is the Kullback-Leibler divergence of a code's
+    entries from the standard normal numbers that the flow takes, for codes c·√(1 − σ²) + ε·σ with c
+    of mean square 1: where noise does no harm, σ is large.
 
     Parameters
     ----------
@@ -56,6 +67,10 @@ class KernelTask:
         Exponent from the images' values to those that the blur adds up: 2.2 for linear light, which
         our simulator and sensors add up, 1 for the values as they are stored, as published. What
         comes out is compared as it is stored, either way.
+    uncertainty : float
+        Weight of −log σ in the loss; 0 as published.
+    raw_sums : bool
+        Whether to leave the sums of the kernels as they are, as published.
     kernel_size : int, optional
         Side of the kernels in pixels for the prior ``"none"``; otherwise it is that of the flow.
 
@@ -78,6 +93,8 @@ class KernelTask:
         prior: str = PRIORS[0],
         config: Mapping[str, Any] | None = None,
         reblur_gamma: float = GAMMA,
+        uncertainty: float = UNCERTAINTY,
+        raw_sums: bool = False,
         kernel_size: int = 19,
     ) -> None:
         if (flow is None) != (prior == "none"):
@@ -89,7 +106,11 @@ class KernelTask:
             )
         if not reblur_gamma > 0:
             raise ValueError(f"reblur_gamma must be above 0, got {reblur_gamma}")
+        if not uncertainty >= 0:
+            raise ValueError(f"the weight of the uncertainty must be at least 0, got {uncertainty}")
         self._samples, self._flow, self._reblur_gamma = samples, flow, reblur_gamma
+        self._uncertainty = uncertainty if prior == PRIORS[0] else 0.0
+        self._raw_sums = raw_sums
         settings: dict[str, Any] = {**(config or {}), "prior": prior, "kernel_size": kernel_size}
         if flow is not None:
             settings["kernel_size"] = flow.side
@@ -112,23 +133,32 @@ class KernelTask:
     def losses(
         self, network: nn.Module, batch: RestorationBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Terms of the loss of a batch.
+        """Terms of the loss of a batch, and their sum, ``loss``.
 
         Returns
         -------
         dict
-            ``loss``, see `reblurred`; ``sigma``, the mean uncertainty, and ``sum``, that of the
-            kernels.
+            ``reblur``, the mean absolute difference of reblurred and blurry images; ``sum``, the
+            mean sum of the kernels, and ``sigma``, the mean uncertainty.
         """
         kernels, sigma = network(batch.blurry, generator=generator)
-        kernels = kernels.float()
-        again = reblurred(batch.sharp, kernels, self._reblur_gamma)
+        kernels, sigma = kernels.float(), sigma.float()
+        total = kernels.sum(1).mean()
         target = inner(batch.blurry, self.config["kernel_size"])
-        return {
-            "loss": (again - target).abs().mean(),
-            "sigma": sigma.detach().float().mean(),
-            "sum": kernels.detach().sum(1).mean(),
-        }
+        error = (self.reblurred(batch.sharp, kernels) - target).abs().mean()
+        loss = error
+        if not self._raw_sums:
+            loss = loss + _SUM * (total - 1).square()
+        if self._uncertainty:
+            loss = loss - self._uncertainty * sigma.log().mean()
+        figures = {"reblur": error, "sum": total, "sigma": sigma.mean()}
+        return {"loss": loss, **{name: value.detach() for name, value in figures.items()}}
+
+    def reblurred(self, sharp: Tensor, kernels: Tensor) -> Tensor:
+        """Blur sharp images with raw kernels as the loss does, see `reblurred`."""
+        if not self._raw_sums:
+            kernels = kernels / kernels.sum(1, keepdim=True).clamp_min(_LEAST_SUM)
+        return reblurred(sharp, kernels, self._reblur_gamma)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -146,7 +176,7 @@ class KernelTask:
         for batch in self._samples.held:
             kernels, _ = network(batch.blurry)
             target = inner(batch.blurry, size)
-            again = psnr(reblurred(batch.sharp, kernels.float(), self._reblur_gamma), target)
+            again = psnr(self.reblurred(batch.sharp, kernels.float()), target)
             found.setdefault("psnr", []).append(again)
             found.setdefault("gain", []).append(again - psnr(inner(batch.sharp, size), target))
             fields = batch.fields()
