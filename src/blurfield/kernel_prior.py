@@ -12,7 +12,7 @@ from .checkpoints import resolve
 from .compute import choose_device
 from .estimation.flow import ARCHITECTURE, DEQUANTISATION, KernelFlow
 from .estimation.kernels import centre, centroid, prune, shift
-from .restoration.options import check_count
+from .restoration.options import check_count, check_positive
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .checkpoints import Checkpoint
 
-__all__ = ["KernelPrior", "fit_kernels", "kernel_log_likelihood", "sample_kernels"]
+__all__ = ["KernelPrior", "fit_kernels", "is_connected", "kernel_log_likelihood", "sample_kernels"]
 
 #: Share of the light of a kernel that may lie outside the flow's size.
 _OUTSIDE = 0.01
@@ -32,6 +32,8 @@ _OUTSIDE = 0.01
 _CHUNK = 4096
 #: Taps of samples below this share of the largest one are no part of the path.
 _FAINT = 0.04
+#: Samples that are drawn at a time, and how many for each that is wanted, at most.
+_DRAWN, _MOST_DRAWS = 256, 20
 
 
 class KernelPrior:
@@ -98,16 +100,20 @@ class KernelPrior:
         return torch.cat(found)
 
     @torch.no_grad()
-    def sample(self, number: int, generator: torch.Generator) -> Tensor:
+    def sample(self, number: int, generator: torch.Generator, temperature: float) -> Tensor:
         """Draw kernels, see `sample_kernels`: float32 (number, K, K), on the flow's device."""
         floor = DEQUANTISATION * self.flow.normalization
-        found = []
-        for codes in torch.randn(number, self.size**2, generator=generator).split(_CHUNK):
-            raw = self.flow.decode(codes.to(floor.device))
-            clean = (raw - floor).clamp_min(0)
+        found: list[Tensor] = []
+        drawn = 0
+        while sum(map(len, found)) < number:
+            if drawn > _MOST_DRAWS * (number + _DRAWN):
+                raise ValueError("hardly any sample of the flow is connected; has it been trained?")
+            codes = temperature * torch.randn(_DRAWN, self.size**2, generator=generator)
+            clean = (self.flow.decode(codes.to(floor.device)) - floor).clamp_min(0)
             clean = prune(clean, _FAINT, clean.new_zeros(len(clean)))
-            found.append(centre(clean))
-        return torch.cat(found)
+            found.append(centre(clean[is_connected(clean)]))
+            drawn += _DRAWN
+        return torch.cat(found)[:number]
 
 
 def kernel_log_likelihood(
@@ -184,6 +190,7 @@ def sample_kernels(
     number: int,
     seed: int = 0,
     *,
+    temperature: float = 0.8,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     device: torch.device | str = "auto",
 ) -> NDArray[np.float32]:
@@ -192,8 +199,8 @@ def sample_kernels(
     What the flow decodes is not yet a kernel: all taps carry the noise with which they were
     dequantised in training, of 1/720 at most, and some are speckles. So 1/720 is subtracted; taps
     below 4 % of the largest one and separate parts with less than a tenth of the light are
-    removed; what is left gets the sum 1, and is moved by whole pixels so that its centroid is
-    in the middle.
+    removed; where there are several parts even then, another kernel is drawn. What is left gets
+    the sum 1, and is moved by whole pixels so that its centroid is in the middle.
 
     Parameters
     ----------
@@ -201,6 +208,9 @@ def sample_kernels(
         How many.
     seed : int
         Determines the kernels; on any device the same random numbers are drawn.
+    temperature : float
+        Standard deviation of the codes, above 0. 1 is the distribution that the flow has learnt;
+        with less, kernels are cleaner, and less varied.
     checkpoint, device
         See `kernel_log_likelihood`.
 
@@ -212,7 +222,8 @@ def sample_kernels(
     Raises
     ------
     ValueError
-        If `number` is no whole number of at least 1, or there are no weights.
+        If `number` is no whole number of at least 1 or the temperature not above 0, if there are
+        no weights, or if hardly any kernel is connected, as those of an untrained flow.
 
     Examples
     --------
@@ -221,8 +232,9 @@ def sample_kernels(
     (3, 19, 19)
     """
     number = check_count("number", number)
+    check_positive("temperature", temperature)
     prior = KernelPrior.load(checkpoint, device=choose_device(device))
-    kernels = prior.sample(number, torch.Generator().manual_seed(seed))
+    kernels = prior.sample(number, torch.Generator().manual_seed(seed), temperature)
     return cast("NDArray[np.float32]", kernels.cpu().numpy())
 
 
@@ -258,6 +270,15 @@ def fit_kernels(kernels: Tensor, size: int) -> tuple[Tensor, Tensor]:
     inside = wide[:, start : start + size, start : start + size]
     light = inside.sum((-2, -1))
     return inside / light[:, None, None], 1 - light
+
+
+def is_connected(kernels: Tensor) -> Tensor:
+    """Whether the taps above 0 of each kernel (N, K, K) touch each other, if only at corners."""
+    from scipy import ndimage
+
+    corners = torch.ones(3, 3).numpy()
+    parts = [ndimage.label(kernel > 0, structure=corners)[1] for kernel in kernels.cpu().numpy()]
+    return torch.tensor(parts, device=kernels.device) == 1
 
 
 def _margins(shape: torch.Size, side: int) -> list[int]:

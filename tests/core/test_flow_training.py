@@ -46,7 +46,7 @@ def test_likelihood_rises_and_runs_go_on(task: FlowTask, tmp_path: Path) -> None
     assert prior.flow.config == SMALL
     assert float(prior.flow.normalization) == pytest.approx(NORMALIZATION, rel=1e-3)
     # It has seen that the light is in the middle, on average.
-    kernels = prior.sample(200, torch.Generator().manual_seed(0))
+    kernels = prior.sample(200, torch.Generator().manual_seed(0), 1.0)
     assert kernels.mean(0).argmax() == 12
 
 

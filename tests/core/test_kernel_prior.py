@@ -12,7 +12,7 @@ from blurfield import kernel_log_likelihood, sample_kernels, simulate
 from blurfield.checkpoints import write_checkpoint
 from blurfield.estimation.flow import KernelFlow
 from blurfield.estimation.kernels import centroid
-from blurfield.kernel_prior import KernelPrior, fit_kernels
+from blurfield.kernel_prior import KernelPrior, fit_kernels, is_connected
 from blurfield.simulation import camera_shake_kernels
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def test_refusals(kernels: Any, error: type[Exception], words: str, weights: Pat
         likelihood(shakes(1), weights, draws=0)
     with pytest.raises(ValueError, match="number must be a whole number"):
         sample_kernels(0, checkpoint=weights)
+    with pytest.raises(ValueError, match="temperature must be a finite number > 0"):
+        sample_kernels(1, temperature=0, checkpoint=weights)
 
 
 def test_gradients(weights: Path) -> None:
@@ -129,8 +131,25 @@ def test_samples(weights: Path) -> None:
     assert found.min() >= 0
     np.testing.assert_allclose(found.sum((1, 2)), 1, rtol=1e-5)
     assert centroid(torch.from_numpy(found)).abs().max() < 1
+    assert is_connected(torch.from_numpy(found)).all()
     again = sample_kernels(40, seed=2, checkpoint=weights, device="cpu")
     assert np.array_equal(found, again)
+    assert np.array_equal(found[:9], sample_kernels(9, seed=2, checkpoint=weights, device="cpu"))
     assert not np.array_equal(found, sample_kernels(40, seed=3, checkpoint=weights, device="cpu"))
     sharp = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
     assert simulate(sharp, kernels=found)[1].kernel_size == SIZE
+
+
+def test_connected() -> None:
+    kernels = torch.zeros(3, 5, 5)
+    kernels[0, 0, 0] = kernels[0, 1, 1] = kernels[1, 2, 2] = 1
+    kernels[2, 0, 0] = kernels[2, 0, 2] = 1
+    assert is_connected(kernels).tolist() == [True, True, False]
+
+
+def test_flows_without_connected_samples(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "blurfield.kernel_prior.is_connected", lambda k: torch.zeros(len(k), dtype=torch.bool)
+    )
+    with pytest.raises(ValueError, match="has it been trained"):
+        sample_kernels(1, checkpoint=weights, device="cpu")
