@@ -70,6 +70,13 @@ def test_the_choice_says_what_to_import(weights_folder: Path) -> None:
         deblur(np.zeros((32, 32), np.float32), uniform((32, 32)), method="ufpnet")
 
 
+def test_weights_that_are_not_installed(installed: UFPNet, weights_folder: Path) -> None:
+    file = (weights_folder / "small.safetensors").rename(weights_folder.parent / "x.safetensors")
+    image, field = np.full((32, 32, 3), 0.5, np.float32), uniform((32, 32))
+    _, info = deblur(image, field, method="ufpnet", checkpoint=file, return_info=True)
+    assert info["weights"]["name"] == "x"
+
+
 def test_deblur_is_the_network(installed: UFPNet) -> None:
     image = picture(37, 50)
     sharp, info = deblur(

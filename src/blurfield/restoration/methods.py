@@ -164,7 +164,8 @@ def choose_method(
         the options, the field is known rather than estimated, and the image is to be restored on
         a GPU or has at most 5 million pixels; ``"richardson-lucy"`` otherwise.
     options : mapping
-        Options of the method, among them perhaps `variant`.
+        Options of the method, among them perhaps `variant`, and `checkpoint` with weights that need
+        not be installed.
     pixels : int
         Size of the image, which only counts for ``"auto"``.
     device : torch.device or str
@@ -188,7 +189,7 @@ def choose_method(
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; installed: {_listed('auto')}")
     method = METHODS[name]
-    if lacks := method.lacks:
+    if options.get("checkpoint") is None and (lacks := method.lacks):
         raise ValueError(f"method {name!r} {lacks}, or use one of {_listed('auto')}")
     variant = options.get("variant", next(iter(method.variants)))
     if variant not in method.variants:

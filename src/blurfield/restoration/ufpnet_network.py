@@ -106,6 +106,10 @@ class UFPNet(NAFNet):
         kernels, _ = self.estimator(blurry, generator)
         return kernels_of_pixels(kernels, blurry.shape[-2:])
 
+    def unused(self) -> list[nn.Module]:
+        """Parts that have no effect; published weights have them nevertheless."""
+        return list(self.kernel_down)[max(self._told, default=0) :]
+
     def _levels(self, kernels: Tensor, run: Whole) -> Iterator[tuple[Tensor, ...]]:
         """What the blocks of each level are told."""
         for level, halve in enumerate(self.kernel_down):
