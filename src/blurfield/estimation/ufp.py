@@ -168,9 +168,11 @@ def load_estimator(
     network.to(device)
     network.to(memory_format=memory_format(device))  # type: ignore[call-overload]
     if reporter is not None:
-        for module in network.modules():
+        for module in network.kernel_extra.modules():
             if isinstance(module, SteppedConv2d):
                 module.tick = lambda _: reporter.poll()
+            elif not any(True for _ in module.children()):
+                module.register_forward_hook(lambda *_: reporter.poll())
     return network.requires_grad_(False).eval()
 
 
