@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
 from blurfield import Cancelled, KernelField, estimate, estimation, similarity, simulate
+from blurfield.checkpoints import write_checkpoint
 from blurfield.cli import main
+from blurfield.estimation.flow import KernelFlow
+from blurfield.estimation.kernels import resize
 from blurfield.estimation.refine import refine_field
 from blurfield.files import write_image
 from blurfield.images import LinearImage
+from blurfield.kernel_prior import KernelPrior, fit_kernels
+from blurfield.simulation import camera_shake_kernels
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SIDE = 112
 
@@ -83,6 +91,47 @@ def test_a_coefficient_for_each_pixel_is_too_many() -> None:
     dense = field.with_mixing(field.full_mixing())
     refined = refine_field(planes(), dense, gamma=2.2, rounds=1)
     assert refined.mixing.shape == (2, SIDE // 16, SIDE // 16)
+
+
+@pytest.fixture
+def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KernelPrior:
+    """A small flow, trained for a moment, that is installed."""
+    monkeypatch.setenv("BLURFIELD_DATA", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    torch.manual_seed(0)
+    network = KernelFlow(9, hidden=8, blocks=2)
+    kernels = camera_shake_kernels(200, 9, generator=torch.Generator().manual_seed(0))
+    adam = torch.optim.Adam(network.parameters(), lr=5e-3)
+    for _ in range(30):
+        points = network.preprocess(kernels, torch.rand(kernels.shape))
+        adam.zero_grad()
+        (-network.log_likelihood(points).mean()).backward()
+        adam.step()
+    write_checkpoint(
+        tmp_path / "weights" / "flow.safetensors",
+        network.state_dict(),
+        architecture="flow",
+        config=network.config,
+        gamma=1,
+        origin="test",
+    )
+    return KernelPrior.load()
+
+
+def test_prior(flow: KernelPrior, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Larger kernels than those of the flow become likelier, when they are made smaller."""
+
+    def likely(field: KernelField) -> float:
+        seen = fit_kernels(resize(field.basis[:1], 9), 9)[0]
+        return float(flow.log_likelihood(seen))
+
+    monkeypatch.setattr("blurfield.estimation.refine._BETTER", 10.0)  # any round will do
+    without, slightly, mostly = (
+        refine_field(planes(), rough(), gamma=2.2, rounds=1, prior=prior) for prior in (0, 0.1, 10)
+    )
+    assert likely(without) < likely(slightly) < likely(mostly)
+    with pytest.raises(ValueError, match="prior must be a finite number ≥ 0"):
+        refine_field(planes(), rough(), gamma=2.2, prior=-1)
 
 
 def test_dense_fields_are_refused() -> None:

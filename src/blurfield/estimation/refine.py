@@ -12,14 +12,17 @@ from torch.nn import functional
 from blurfield.compute import Reporter
 from blurfield.field import KernelField
 from blurfield.images import to_grey
+from blurfield.kernel_prior import KernelPrior, fit_kernels
 from blurfield.operator import BlurOperator
 from blurfield.restoration.contrast import exposure_of
 from blurfield.restoration.data_term import DataTerm
 from blurfield.restoration.denoisers import Denoiser
 from blurfield.restoration.half_quadratic import alternate
 from blurfield.restoration.noise import estimate_noise
-from blurfield.restoration.options import check_count
+from blurfield.restoration.options import check_count, check_not_negative
 from blurfield.restoration.richardson_lucy import first_estimate
+
+from .kernels import resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +60,8 @@ _STEPS, _DECAY = 12, (0.8, 0.95)
 _RATES = {"basis": 0.1, "mixing": 0.2}
 #: Weights of the change of the kernels in a round, and of the variation of the mixing.
 _RIDGE, _VARIATION = 0.02, 0.05
+#: Draws of the noise with which the flow sees kernels.
+_DRAWS = 2
 #: A round was good if a new sharp image leaves residuals below this part of those before.
 _BETTER = 0.98
 
@@ -67,6 +72,7 @@ def refine_field(
     *,
     gamma: float,
     rounds: int = 3,
+    prior: float = 0.0,
     progress: ProgressCallback | None = None,
 ) -> KernelField:
     """Refine the kernels and the mixing of a field by the image that it was estimated from.
@@ -88,6 +94,10 @@ def refine_field(
         Exponent of the display encoding in which images are denoised.
     rounds : int
         At most so many.
+    prior : float
+        Weight of the negative log-likelihood of the kernels, in nats per tap and as the flow of
+        motion kernels sees them: it is added to the loss. Kernels that are larger than those of
+        the flow are seen at its size, so smaller than they are. 0, the default, is without.
     progress : callable, optional
         See `blurfield.compute.Reporter`.
 
@@ -101,18 +111,23 @@ def refine_field(
     Raises
     ------
     ValueError
-        If `rounds` is no whole number of at least 1, or the kernels have one tap each.
+        If `rounds` is no whole number of at least 1, `prior` is negative, or the kernels have one
+        tap each; if there are no weights of a flow for the prior.
     """
     rounds = check_count("rounds", rounds)
+    check_not_negative("prior", prior)
     if field.is_one_tap:
         raise ValueError("a field of kernels with one tap each has no basis to be refined")
     each = _START + 2 * (len(_SIGMAS) + 1)
     reporter = Reporter(progress, (rounds + 1) * each + rounds * _STEPS, "Refining the field")
+    plausible = _Plausible.load(prior, planes.device, reporter) if prior else None
     photograph = _Photograph.of(planes, gamma, reporter)
     best, good = field, -1
     edges: _Edges | None = None
     for number in range(rounds + 1):
-        candidate = field if edges is None else _improved(best, photograph.grey, edges, reporter)
+        candidate = field
+        if edges is not None:
+            candidate = _improved(best, photograph.grey, edges, plausible, reporter)
         sharp = photograph.restored(candidate, _LAST_SIGMAS[min(number, len(_LAST_SIGMAS) - 1)])
         found = _Edges.of(photograph, sharp, candidate)
         if edges is not None and not found.error < _BETTER * edges.error:
@@ -229,8 +244,34 @@ class _Edges:
         return residual / total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
+@dataclass(frozen=True)
+class _Plausible:
+    """The flow of motion kernels, and the weight that it has."""
+
+    flow: KernelPrior
+    weight: float
+
+    @classmethod
+    def load(cls, weight: float, device: torch.device, reporter: Reporter) -> _Plausible:
+        """Load the flow that is installed."""
+        return cls(KernelPrior.load(device=device, poll=reporter.poll), weight)
+
+    def loss(self, basis: Tensor) -> Tensor:
+        """Mean negative log-likelihood of kernels (B, K, K) per tap of the flow; differentiable."""
+        size = self.flow.size
+        seen = basis if basis.shape[-1] <= size else resize(basis, size)
+        likely = self.flow.log_likelihood(fit_kernels(seen, size)[0], draws=_DRAWS)
+        return -self.weight * likely.mean() / size**2
+
+
 @torch.enable_grad()
-def _improved(field: KernelField, blurry: Tensor, edges: _Edges, reporter: Reporter) -> KernelField:
+def _improved(
+    field: KernelField,
+    blurry: Tensor,
+    edges: _Edges,
+    plausible: _Plausible | None,
+    reporter: Reporter,
+) -> KernelField:
     """Let basis and mixing take some steps down the error of the reblurred edges."""
     mixing = _on_nodes(field)
     logits = {
@@ -255,6 +296,8 @@ def _improved(field: KernelField, blurry: Tensor, edges: _Edges, reporter: Repor
         nodes = found.mixing.numel()
         variation = sum(found.mixing.diff(dim=axis).abs().sum() / nodes for axis in (1, 2))
         loss = edges.loss(blurry, operator) + _RIDGE * moved + _VARIATION * variation
+        if plausible is not None:
+            loss = loss + plausible.loss(found.basis)
         steps.zero_grad()
         loss.backward()
         steps.step()
