@@ -31,7 +31,15 @@ GUI = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt6", "PySide6", "na
 #: Later layers may import earlier ones. What is not named here belongs to the foundation.
 LAYERS = [
     {"compute", "field", "images", "operator", "storage"},
-    {"comparison", "measure", "mosaic", "simulation", "estimation", "restoration"},
+    {
+        "comparison",
+        "estimation",
+        "kernel_prior",
+        "measure",
+        "mosaic",
+        "restoration",
+        "simulation",
+    },
     {"training", "evaluation"},
     {"demo"},
     {"cli", "__main__"},
