@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .compute import Reporter
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .compute import ProgressCallback
     from .field import KernelField
 
 #: Kernels that the new basis is learnt from, at most.
@@ -24,7 +29,12 @@ _MOST_SAMPLES = 2048
 _CELLS = 2**16
 
 
-def compress(field: KernelField, rank: int = 25, tol: float | None = None) -> KernelField:
+def compress(
+    field: KernelField,
+    rank: int = 25,
+    tol: float | None = None,
+    progress: ProgressCallback | None = None,
+) -> KernelField:
     """Approximate a field with fewer basis kernels; see `KernelField.compress`.
 
     Raises
@@ -37,18 +47,19 @@ def compress(field: KernelField, rank: int = 25, tol: float | None = None) -> Ke
     if tol is not None and not tol >= 0:
         raise ValueError(f"tol must not be negative, but is {tol}")
     before = field.num_kernels
+    poll = Reporter(progress, 1, "Finding fewer basis kernels").poll
     candidates = [rank] if tol is None else list(range(1, min(rank, before) + 1))
     if before <= rank:
-        best = _noted(field, before, _errors(field, field))
+        best = _noted(field, before, _errors(field, field, poll))
         if tol is None:
             return best
     else:
-        best = _approximate(field, rank)
+        best = _approximate(field, rank, poll)
     # The error falls with the rank, so the fewest kernels that are good enough by bisection.
     low, high = 0, len(candidates) - 1
     while tol is not None and low < high:
         middle = (low + high) // 2
-        trial = _approximate(field, candidates[middle])
+        trial = _approximate(field, candidates[middle], poll)
         if trial.metadata["compression"]["rms_error"] <= tol:
             best, high = trial, middle
         else:
@@ -56,13 +67,13 @@ def compress(field: KernelField, rank: int = 25, tol: float | None = None) -> Ke
     return best
 
 
-def _approximate(field: KernelField, rank: int) -> KernelField:
+def _approximate(field: KernelField, rank: int, poll: Callable[[], None]) -> KernelField:
     with torch.no_grad():
-        basis = _learn_basis(field.basis.detach().flatten(1), _sample(field), rank)
+        basis = _learn_basis(field.basis.detach().flatten(1), _sample(field), rank, poll)
         basis = basis.reshape(-1, field.kernel_size, field.kernel_size)
-        mixing = _fit_mixing(field, basis)
+        mixing = _fit_mixing(field, basis, poll)
     smaller = type(field)(basis, mixing, field.shape, field.metadata, field.maps)
-    return _noted(smaller, field.num_kernels, _errors(field, smaller))
+    return _noted(smaller, field.num_kernels, _errors(field, smaller, poll))
 
 
 def _noted(field: KernelField, before: int, errors: dict[str, float]) -> KernelField:
@@ -84,14 +95,14 @@ def _sample(field: KernelField) -> Tensor:
     return flat[:, chosen.to(flat.device)].T
 
 
-def _learn_basis(old: Tensor, cells: Tensor, rank: int) -> Tensor:
+def _learn_basis(old: Tensor, cells: Tensor, rank: int, poll: Callable[[], None]) -> Tensor:
     """A smaller basis (rank, K²) for the kernels `cells` @ `old`, which are never made."""
     basis = cells[_extreme(old, cells, rank)] @ old
     mixing = cells.new_full((len(cells), len(basis)), 1 / len(basis))
     for _ in range(30):
-        mixing = _minimise(mixing, basis @ basis.T, cells @ (old @ basis.T), steps=20)
+        mixing = _minimise(mixing, basis @ basis.T, cells @ (old @ basis.T), 20, poll)
         target = old.T @ (cells.T @ mixing)
-        basis = _minimise(basis.T, mixing.T @ mixing, target, steps=5, columns=True).T
+        basis = _minimise(basis.T, mixing.T @ mixing, target, 5, poll, columns=True).T
     return basis / basis.sum(1, keepdim=True)
 
 
@@ -112,7 +123,7 @@ def _extreme(old: Tensor, cells: Tensor, rank: int) -> list[int]:
     return chosen
 
 
-def _fit_mixing(field: KernelField, basis: Tensor) -> Tensor:
+def _fit_mixing(field: KernelField, basis: Tensor, poll: Callable[[], None]) -> Tensor:
     """Mixing coefficients of a new basis, on the grid of the field."""
     cells = field.mixing.detach().flatten(1)
     new = basis.flatten(1)
@@ -121,18 +132,24 @@ def _fit_mixing(field: KernelField, basis: Tensor) -> Tensor:
     for start in range(0, cells.shape[1], _CELLS):
         target = cells[:, start : start + _CELLS].T @ cross
         uniform = torch.full_like(target, 1 / len(new))
-        parts.append(_minimise(uniform, gram, target, steps=150))
+        parts.append(_minimise(uniform, gram, target, 150, poll))
     mixing = torch.cat(parts).T.reshape(len(new), *field.mixing.shape[1:])
     return mixing / mixing.sum(0)
 
 
 def _minimise(
-    start: Tensor, gram: Tensor, target: Tensor, steps: int, columns: bool = False
+    start: Tensor,
+    gram: Tensor,
+    target: Tensor,
+    steps: int,
+    poll: Callable[[], None],
+    columns: bool = False,
 ) -> Tensor:
     """Minimise ½ x·G·xᵀ − x·t for each row of x on the simplex (of each column, if `columns`)."""
     step = 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=1e-12)
     x, ahead, momentum = start, start, 1.0
     for _ in range(steps):
+        poll()
         moved = ahead - step * (ahead @ gram - target)
         new = _onto_simplex(moved.T).T if columns else _onto_simplex(moved)
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
@@ -153,7 +170,7 @@ def _onto_simplex(rows: Tensor) -> Tensor:
         threshold = torch.maximum(raised, threshold)
 
 
-def _errors(field: KernelField, smaller: KernelField) -> dict[str, float]:
+def _errors(field: KernelField, smaller: KernelField, poll: Callable[[], None]) -> dict[str, float]:
     """Root-mean-square distance of the kernels over all grid cells, absolute and relative."""
     with torch.no_grad():
         old, new = field.mixing.flatten(1), smaller.mixing.flatten(1)
@@ -161,6 +178,7 @@ def _errors(field: KernelField, smaller: KernelField) -> dict[str, float]:
         gram = kernels @ kernels.T
         distance = size = 0.0
         for start in range(0, old.shape[1], _CELLS):
+            poll()
             part = slice(start, start + _CELLS)
             both = torch.cat([old[:, part], new[:, part]]).double()
             distance += float(((gram @ both) * both).sum().clamp(min=0))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from .compute import ProgressCallback
+
 
 class KernelField:
     """One blur kernel for every pixel of an image, as mixtures of a few basis kernels.
@@ -336,7 +338,9 @@ class KernelField:
         basis = basis / basis.sum((-2, -1), keepdim=True)
         return self._derive(basis, self._mixing, shape=(height, width))
 
-    def compress(self, rank: int = 25, tol: float | None = None) -> KernelField:
+    def compress(
+        self, rank: int = 25, tol: float | None = None, progress: ProgressCallback | None = None
+    ) -> KernelField:
         """Return an approximation with fewer basis kernels.
 
         Parameters
@@ -346,6 +350,8 @@ class KernelField:
         tol : float, optional
             Root-mean-square distance ‖κ̂(i) − κ(i)‖₂ per pixel that is good enough: the fewest
             kernels that reach it are kept.
+        progress : callable, optional
+            Called at least once a second; what it raises stops the computation.
 
         Returns
         -------
@@ -355,7 +361,7 @@ class KernelField:
         """
         from .compression import compress
 
-        return compress(self, rank, tol)
+        return compress(self, rank, tol, progress)
 
     def _derive(
         self,

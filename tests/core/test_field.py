@@ -5,6 +5,7 @@ import pytest
 import torch
 from conformance import F64, kern, maps
 
+from blurfield import Cancelled
 from blurfield.field import KernelField
 
 FIELD = KernelField(kern(4, 9), maps(4, 40, 36))
@@ -156,6 +157,13 @@ class TestCompression:
         assert loose.num_kernels == 1
         exact = FIELD.compress(tol=0.0)
         assert exact.num_kernels == 4
+
+    def test_can_be_cancelled(self):
+        def stop(done, total, message):
+            raise Cancelled
+
+        with pytest.raises(Cancelled):
+            FIELD.compress(rank=2, progress=stop)
 
     def test_enough_already(self):
         small = FIELD.compress(rank=25)

@@ -10,7 +10,7 @@ import torch
 from conformance import img
 
 import blurfield
-from blurfield import Cancelled
+from blurfield import Cancelled, KernelField
 from blurfield.checkpoints import write_checkpoint
 from blurfield.compute import Reporter
 from blurfield.estimation import installed_models, ufp
@@ -297,3 +297,19 @@ def test_compressing_reports_the_error(weights: Path) -> None:
     assert facts["rms_error"] == pytest.approx(measured, rel=1e-3)
     assert facts["kernels_before"] == 25
     assert set(small_field.maps) == {"uncertainty", "kernel_sum"}
+
+
+def test_dense_fields_get_a_basis_before_they_are_refined(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def refine(planes: torch.Tensor, field: KernelField, **options: Any) -> KernelField:
+        seen.append(field)
+        return field
+
+    monkeypatch.setattr("blurfield.estimation.refine.refine_field", refine)
+    monkeypatch.setattr("blurfield.estimation._BASIS", 6)
+    field = blurfield.estimate(picture(40, 50), model="ufp", checkpoint=weights, refine=1)
+    assert seen[0].num_kernels == 6
+    assert field.metadata["compression"]["kernels_before"] == 25

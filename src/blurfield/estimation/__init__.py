@@ -24,6 +24,8 @@ __all__ = ["MODELS", "estimate", "installed_models", "lacks"]
 
 #: Images must be at least so many pixels high and wide.
 MIN_SIDE = 32
+#: Basis kernels to which dense fields are brought before they are refined.
+_BASIS = 25
 #: Steps in which each half of an estimate with refinement is reported.
 _HALF = 1000
 
@@ -156,7 +158,8 @@ def estimate(
         Rounds, at most, in which the field is then refined by the image itself, see
         `blurfield.estimation.refine.refine_field`. Three rounds take about three times as long as
         plug-and-play restoration of a grey image, and more memory. Where no blur can be told from
-        the image at all (one tap), there is nothing to be refined.
+        the image at all (one tap), there is nothing to be refined; fields with a kernel for each
+        pixel are brought to 25 basis kernels first.
     **options
         Parameters of the model, for instance ``kernel_size`` or, where it is a network,
         ``checkpoint``: the name of installed weights, or a file.
@@ -196,6 +199,8 @@ def estimate(
         if unknown is None:
             raise
         raise TypeError(f"the model {name!r} has no option {unknown}") from None
+    if refine and field.num_kernels > 1 and field.is_one_tap:
+        field = field.compress(_BASIS, progress=second)
     if refine and not field.is_one_tap:
         from .refine import refine_field
 
