@@ -124,3 +124,12 @@ def test_kernels_become_data_points() -> None:
 def test_refusals(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="a flow needs kernels of an odd side"):
         KernelFlow(**wrong)
+
+
+def test_other_masks_are_refused() -> None:
+    flow = KernelFlow(3, hidden=2, blocks=2)
+    state = {name: values.clone() for name, values in flow.state_dict().items()}
+    flow.load_state_dict(state)
+    state["net.2.mask"] = 1 - state["net.2.mask"]
+    with pytest.raises(ValueError, match=r"net\.2\.mask must be \[1, 0, 1\] and so on"):
+        flow.load_state_dict(state)
