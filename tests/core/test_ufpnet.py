@@ -9,8 +9,11 @@ import pytest
 import torch
 from conformance import fill
 
-from blurfield import Cancelled, KernelField, deblur, estimate
+from blurfield import Cancelled, KernelField, deblur, estimate, published_weights
 from blurfield.checkpoints import write_checkpoint
+from blurfield.cli import main
+from blurfield.estimation.flow import KernelFlow
+from blurfield.files import read_image, write_image
 from blurfield.published_weights import LAYOUTS, recognise
 from blurfield.restoration import METHODS, ufpnet
 from blurfield.restoration.ufpnet import restore_with_kernels
@@ -259,6 +262,63 @@ def test_progress_and_cancelling(installed: UFPNet) -> None:
 
     with pytest.raises(Cancelled):
         restore_with_kernels(image, field, gamma=2.2, progress=cancel)
+
+
+def published(config: dict[str, object]) -> dict[str, torch.Tensor]:
+    """The tensors of a file that the authors could have published, by the fill rule."""
+    with torch.device("meta"):
+        network = UFPNet(**config)
+    network.to_empty(device="cpu")
+    for name, values in KernelFlow(**network.flow.config).named_buffers():
+        network.flow.get_buffer(name).copy_(values)
+    fill(network, 0.5)
+    return {name: values.half() for name, values in network.state_dict().items()}
+
+
+def import_and_use(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Install a file, estimate with it and restore, on the command line."""
+    assert main(["weights", "import", str(file), "--name", "authors"]) == 0
+    assert "authors: UFPNet" in capsys.readouterr().out
+    picture_file, field, sharp = (str(file.with_name(n)) for n in ("p.png", "f.blurfield", "s.png"))
+    values = (picture(32, 40) * 255).byte().permute(1, 2, 0).numpy()
+    write_image(picture_file, values)
+    common = ["--device", "cpu", "-q"]
+    assert main(["estimate", picture_file, "--model", "ufp", "-o", field, *common]) == 0
+    assert KernelField.load(field).metadata["weights"]["name"] == "authors"
+    assert main(["deblur", picture_file, "--field", field, "--method", "ufpnet", "-o", sharp]) == 0
+    restored = read_image(sharp)
+    assert restored.shape == values.shape
+    assert not np.array_equal(restored, values)
+
+
+@pytest.mark.parametrize("wrapper", [None, "params", "state_dict"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_published_files_run_from_end_to_end(
+    weights_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrapper: str | None,
+    prefix: str,
+) -> None:
+    """In the form of the published ones, but small."""
+    layout = next(layout for layout in LAYOUTS if layout.architecture == "ufpnet")
+    small = layout._replace(config=CONFIG)
+    monkeypatch.setattr(published_weights, "LAYOUTS", (small,))
+    content: object = {f"{prefix}{name}": v for name, v in published(CONFIG).items()}
+    torch.save({wrapper: content} if wrapper else content, tmp_path / "net_g_latest.pth")
+    import_and_use(tmp_path / "net_g_latest.pth", capsys)
+
+
+@pytest.mark.slow
+def test_a_published_file_of_full_size(
+    weights_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = published({})
+    assert len(content) == 852
+    torch.save({"params": content}, tmp_path / "net_g_latest.pth")
+    del content
+    import_and_use(tmp_path / "net_g_latest.pth", capsys)
 
 
 def lacking(content: dict[str, torch.Tensor]) -> str:
