@@ -104,6 +104,10 @@ def test_kernels_are_those_of_the_flow(monkeypatch):
     kept = kernel_maps(network.flow, codes)
     torch.testing.assert_close(kept, expected, rtol=1e-12, atol=1e-12)
     kept.square().sum().backward()
+    chunked, codes.grad = codes.grad, None
+    monkeypatch.setattr(ufp_network, "_CHUNK", 2**21)
+    kernel_maps(network.flow, codes).square().sum().backward()
+    torch.testing.assert_close(chunked, codes.grad)
     assert codes.grad.abs().sum() > 0
 
 
@@ -137,3 +141,13 @@ def test_config_makes_the_same_network():
 def test_parameters_out_of_range(config, message):
     with pytest.raises(ValueError, match=message):
         small(**config)
+
+
+def test_kernels_are_exact_in_half_precision():
+    network = small().float()
+    image = img(3, 12, 8)[None].float()
+    expected, _ = network(image)
+    code, sigma = network.kernel_extra(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network.kernels(code, sigma)
+    assert torch.equal(found, expected)

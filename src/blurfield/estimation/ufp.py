@@ -87,9 +87,10 @@ def estimate_ufp(
     -------
     KernelField
         On the device of `planes`: basis kernels of one tap each, mixing coefficients that are the
-        taps of kernels with sum 1, and, on the same grid, the maps ``"uncertainty"``, in [0, 1],
-        and ``"kernel_sum"``, the sum that the kernels had. The metadata hold ``parameters``, and
-        ``weights`` with the name, origin and hash of the checkpoint.
+        taps of kernels with sum 1, and, on the same grid, the maps ``"kernel_sum"``, the sum that
+        the kernels had, and ``"uncertainty"``, in [0, 1], if the network was trained with it. The
+        metadata hold ``parameters``, and ``weights`` with the name, origin and hash of the
+        checkpoint.
 
     Raises
     ------
@@ -189,6 +190,8 @@ class _Grid:
         self._shape = shape
         self._side = network.kernel_extra.stride
         self._taps = network.kernel_extra.kernel_size**2
+        # Of networks trained without noise, the uncertainty means nothing.
+        self._uncertain = network.prior == PRIORS[0]
         rows, cols = (math.ceil(n / max(spacing, self._side)) for n in shape)
         self._cells = (rows, cols)
         self._mixing = torch.zeros(self._taps, rows, cols, device=device)
@@ -213,7 +216,9 @@ class _Grid:
         basis = torch.eye(self._taps, device=self._mixing.device).reshape(-1, size, size)
         self._mixing /= self._mixing.sum(0)
         uncertainty, sums = self._maps
-        maps = {UNCERTAINTY: uncertainty.clamp(0, 1), KERNEL_SUM: sums}
+        maps = {KERNEL_SUM: sums}
+        if self._uncertain:
+            maps[UNCERTAINTY] = uncertainty.clamp(0, 1)
         return KernelField(basis, self._mixing, self._shape, metadata, maps)
 
     def _shares(self, axis: int, part: slice, like: Tensor) -> tuple[Tensor | None, slice]:
@@ -228,7 +233,7 @@ class _Grid:
         """
         length, cells = self._shape[axis], self._cells[axis]
         if cells * self._side == length:
-            return None, slice(part.start, min(part.stop, cells))
+            return None, part
         size = length / cells
         edges = torch.arange(part.start, part.stop + 1, dtype=torch.float64) * self._side
         edges = edges.clamp(max=length)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from .flow import KernelFlow
 from .two_heads_network import SteppedConv2d
@@ -203,7 +204,11 @@ class KernelEstimator(nn.Module):
             return code if dtype is None else code.to(dtype)
         if self.prior == "flow":
             sigma = torch.zeros_like(sigma)
-        return kernel_maps(self.flow, latent_codes(code, sigma, noise), dtype=dtype, poll=poll)
+        # Never in half precision: taps are exponentials of what the flow computes.
+        with torch.autocast(code.device.type, enabled=False):
+            exact = torch.promote_types(code.dtype, torch.float32)
+            codes = latent_codes(code.to(exact), sigma.to(exact), noise)
+            return kernel_maps(self.flow, codes, dtype=dtype, poll=poll)
 
 
 def latent_codes(code: Tensor, sigma: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -251,14 +256,19 @@ def kernel_maps(
     Returns
     -------
     Tensor, shape (N, D, H, W)
-        Kernels as the flow gives them, of sums other than 1. With gradients enabled, all chunks
-        are kept.
+        Kernels as the flow gives them, of sums other than 1. Differentiable in the codes; chunks
+        are then decoded again in the backward pass, so that memory stays small.
     """
     number, entries, height, width = codes.shape
     few = max(_CHUNK // entries, 1)
     if torch.is_grad_enabled() and codes.requires_grad:
         rows = codes.movedim(1, -1).reshape(-1, entries)
-        kernels = torch.cat([flow.decode(part).flatten(1) for part in rows.split(few)])
+        parts = rows.split(few)
+        if len(parts) == 1:
+            kernels = flow.decode(rows).flatten(1)
+        else:
+            decoded_parts = [checkpoint(flow.decode, part, use_reentrant=False) for part in parts]
+            kernels = torch.cat(decoded_parts).flatten(1)
         decoded = kernels.reshape(number, height, width, entries).movedim(-1, 1)
         # Tap after tap, as they are read.
         return decoded.to(dtype or codes.dtype, memory_format=torch.contiguous_format)
