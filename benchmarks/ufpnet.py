@@ -7,7 +7,7 @@ Contenders are the network with kernels of its own, with those of a field that i
 (model ``ufp``), and with global means in place of local ones (``pooling="global"``). The image has
 texture of all sizes. Each runs in a fresh process. Memory is the rise of its peak resident size
 above libraries, image and field (Linux only); it holds the weights. CPU time, that of all threads
-together, is less disturbed by other load than seconds are. ``poll`` is the longest CPU time for each
+together, is less disturbed by other load than seconds are. ``poll`` is the longest CPU time of a
 thread between two calls of the progress callback, in which a cancellation is not noticed.
 
 Without ``--weights`` the network is the published one with random weights, which cost as much. With

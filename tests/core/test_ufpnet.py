@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,6 +79,15 @@ def test_weights_that_are_not_installed(installed: UFPNet, weights_folder: Path)
     image, field = np.full((32, 32, 3), 0.5, np.float32), uniform((32, 32))
     _, info = deblur(image, field, method="ufpnet", checkpoint=file, return_info=True)
     assert info["weights"]["name"] == "x"
+
+
+def test_memory_is_a_limit(installed: UFPNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ufpnet, "_FEATURES", 100)  # more than methods usually need
+    image, field = picture(32, 600).permute(1, 2, 0).numpy(), uniform((32, 600))
+    for memory, parts in ((32 * 600 * 1700, 1), (32 * 600 * 1000, 4)):
+        _, info = deblur(image, field, method="ufpnet", memory=memory, return_info=True)
+        assert info["parts"] == parts
+        assert "tiles" not in info
 
 
 def test_deblur_is_the_network(installed: UFPNet) -> None:
@@ -233,15 +243,12 @@ def test_light_beyond_white_stays(installed: UFPNet) -> None:
 
 
 @pytest.mark.parametrize("kernels", ["own", "field"])
-def test_tiles_do_not_show(
-    installed: UFPNet, monkeypatch: pytest.MonkeyPatch, kernels: str
-) -> None:
+def test_tiles_do_not_show(installed: UFPNet, kernels: str) -> None:
     """Where the windows of local means are small; with large ones, features may differ a little."""
     image = picture(40, 500) ** 2.2
     field = raw_field(installed, picture(40, 500))
     whole = restored(image, field, kernels=kernels)
-    monkeypatch.setattr(ufpnet, "available_memory", lambda _: 1)
-    tiled, info = restore_with_kernels(image, field, gamma=2.2, kernels=kernels)
+    tiled, info = restore_with_kernels(image, field, gamma=2.2, kernels=kernels, memory=1)
     assert info["parts"] > 2
     assert (tiled ** (1 / 2.2) - whole).abs().max() < 1e-3
 
@@ -285,7 +292,8 @@ def import_and_use(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--device", "cpu", "-q"]
     assert main(["estimate", picture_file, "--model", "ufp", "-o", field, *common]) == 0
     assert KernelField.load(field).metadata["weights"]["name"] == "authors"
-    assert main(["deblur", picture_file, "--field", field, "--method", "ufpnet", "-o", sharp]) == 0
+    assert main(["deblur", picture_file, "--method", "ufpnet", "-o", sharp, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metadata"]["model"] == "ufp"
     restored = read_image(sharp)
     assert restored.shape == values.shape
     assert not np.array_equal(restored, values)

@@ -48,10 +48,12 @@ def deblur(options: argparse.Namespace, console: Console) -> None:
     output = check_output(options.output, IMAGE_SUFFIXES, [options.image, options.field])
     image = read_image(options.image)
 
-    from blurfield.restoration import choose_method, deblur
+    from blurfield.restoration import METHODS, choose_method, deblur
 
     chosen = _given({name: getattr(options, name) for name in ("variant", "noise", "iterations")})
     choose_method(options.method, chosen)  # what is wrong shows before the estimation
+    if options.model == "auto" and options.method in METHODS:
+        options.model = METHODS[options.method].model
     field, seconds = _given_or_estimated_field(image, options, console)
     chosen |= _given({"strength": options.strength})
     if options.memory is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -142,6 +143,8 @@ def deblur(
         )
         check_size(source, field)
         common = {"gamma": source.gamma, "smoothing": smoothing, **own}
+        if "memory" in inspect.signature(chosen_method.solve).parameters:
+            common["memory"] = limit
         height, width = source.shape
         if bytes_needed(source.shape, source.channels) <= limit:
             whole = source.read(slice(0, height), slice(0, width), chosen)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Choice", "Method", "choose_method", "installed_methods", "is_estimated"]
 
 #: Parameters of the solvers that `deblur` sets itself.
-_OURS = {"gamma", "noisy", "pilot", "progress", "smoothing"}
+_OURS = {"gamma", "memory", "noisy", "pilot", "progress", "smoothing"}
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,21 @@ class Method:
         package; the first one is the default. A solver takes the blurry planes (C, H, W) in linear
         light, the field, the keyword arguments `gamma` (exponent of the display encoding),
         `smoothing` (factor to the automatic amount, see `deblur`) and `progress`, `variant` if it
-        serves several, and options of its own; it returns the sharp planes in linear light and
-        facts about the run.
+        serves several, `memory` (bytes) if it can keep to a limit, and options of its own; it
+        returns the sharp planes in linear light and facts about the run.
     weights : str or None
         Kind of the network that has to be installed (see `blurfield.checkpoints.Checkpoint`).
     description : str
         What it does and when to take it, in a sentence or two for people.
+    model : str
+        Which model's fields suit it, see `blurfield.estimate`.
     """
 
     title: str
     variants: Mapping[str, str]
     weights: str | None = None
     description: str = ""
+    model: str = "auto"
 
     @property
     def installed(self) -> bool:
@@ -126,6 +129,7 @@ METHODS: dict[str, Method] = {
         {"published": "ufpnet:restore_with_kernels"},
         "ufpnet",
         "The published network that is told a kernel for each pixel, which it estimates itself.",
+        model="ufp",
     ),
     "end-to-end": Method(
         "End-to-end network (no field)",

@@ -52,6 +52,7 @@ def restore_with_kernels(
     *,
     gamma: float,
     smoothing: float = 1.0,
+    memory: int | None = None,
     progress: ProgressCallback | None = None,
     kernels: str = "auto",
     pooling: str = "local",
@@ -81,6 +82,8 @@ def restore_with_kernels(
         Exponent of the display encoding, in which the network sees the image; 2.2 in place of 1.
     smoothing : float
         Not used: the network was trained for one amount.
+    memory : int, optional
+        Bytes that may be used beside the weights, by default most of what is free.
     progress : callable, optional
         See `blurfield.compute.Reporter`.
     kernels : {"auto", "field", "own"}
@@ -120,13 +123,15 @@ def restore_with_kernels(
     network = _network(weights, state, pooling, blurry.device)
     exponent = (DISPLAY_GAMMA if gamma == 1 else gamma) / weights.gamma
     stored = encode(blurry, exponent)
-    tiles = _tiles(network, stored)
+    if memory is None:
+        memory = int(usable_share(blurry.device) * available_memory(blurry.device))
+    tiles = _tiles(network, stored, memory)
     passes = 1 if len(stored) == 3 else len(stored)
     total = (_ESTIMATE + _RESTORE * passes) * sum(_area(tile) for tile in tiles)
     reporter = Reporter(progress, total, "Restoring with UFPNet")
     _listen(network, reporter)
     sharp = torch.zeros_like(stored)
-    feather = min(_FEATHER, *(s.stop - s.start for tile in tiles for s in tile.written)) // 2
+    feather = min(_FEATHER, *((s.stop - s.start) // 2 for tile in tiles for s in tile.written))
     for tile in tiles:
         part = pad_to_multiple(stored[(..., *tile.seen)].clamp(0, 1)[None], network.multiple)[0]
         if kernels == "field":
@@ -177,19 +182,18 @@ def _listen(network: UFPNet, reporter: Reporter) -> None:
             layer.register_forward_pre_hook(lambda *_: reporter.poll())
 
 
-def _tiles(network: UFPNet, image: Tensor) -> list[Tile]:
+def _tiles(network: UFPNet, image: Tensor, memory: int) -> list[Tile]:
     """One tile, or as many as make memory suffice."""
     height, width = image.shape[-2:]
     taps = network.estimator.kernel_extra.kernel_size**2
     # Two levels of maps in half precision, features of some layers in single precision.
     each = 3 * taps + 4 * _FEATURES * network.width
-    memory = usable_share(image.device) * available_memory(image.device)
     overlap = network.window // 2 if network.window < _EVERYTHING else 0
     return list(
         overlapping_tiles(
             height,
             width,
-            most=int(memory / each),
+            most=memory // each,
             overlap=overlap + _LEAST_OVERLAP,
             multiple=network.multiple,
         )
