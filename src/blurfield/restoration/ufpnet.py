@@ -135,10 +135,8 @@ def restore_with_kernels(
     for tile in tiles:
         part = pad_to_multiple(stored[(..., *tile.seen)].clamp(0, 1)[None], network.multiple)[0]
         if kernels == "field":
-            (rows, cols), size = tile.seen, network.estimator.kernel_extra.kernel_size
-            shape = rows.stop - rows.start, cols.stop - cols.start
-            local = field.crop((rows.start, cols.start), shape)
-            maps = field_kernels(local, size, network.multiple, reporter)
+            size = network.estimator.kernel_extra.kernel_size
+            maps = field_kernels(field, tile.seen, size, network.multiple, reporter)
             reporter.advance(_ESTIMATE * _area(tile))
         else:
             maps = own_kernels(network.estimator, _colours(part), reporter)

@@ -62,15 +62,19 @@ def own_kernels(estimator: KernelEstimator, image: Tensor, reporter: Reporter) -
     return fine
 
 
-def field_kernels(field: KernelField, size: int, multiple: int, reporter: Reporter) -> Tensor:
-    """Raw kernels of all pixels according to a field.
+def field_kernels(
+    field: KernelField, part: tuple[slice, slice], size: int, multiple: int, reporter: Reporter
+) -> Tensor:
+    """Raw kernels of all pixels of a part of an image according to a field.
 
     Where the field knows the sums that its kernels had, they get them back; else they sum to 1.
 
     Parameters
     ----------
     field : KernelField
-        For an image of H×W pixels.
+        For the whole image.
+    part : (slice, slice)
+        H rows and W columns.
     size : int
         Side K of the kernels; those of the field are cut or get zeros around.
     multiple : int
@@ -88,25 +92,24 @@ def field_kernels(field: KernelField, size: int, multiple: int, reporter: Report
     ValueError
         If more than a tenth of the kernel of a pixel lies outside of K×K pixels.
     """
-    basis, mixing = field.basis.float(), field.mixing.float()
-    margin = (size - field.kernel_size) // 2
-    basis = functional.pad(basis, (margin,) * 4)
-    kept = torch.einsum("b,bhw->hw", basis.sum((1, 2)), mixing)
+    basis = functional.pad(field.basis.float(), ((size - field.kernel_size) // 2,) * 4)
+    kept = torch.einsum("b,bhw->hw", basis.sum((1, 2)), field.mixing.float())
     if float(kept.min()) < 1 - _MOST_LOST:
         raise ValueError(
             f"the network knows kernels of {size}×{size} pixels, but {1 - float(kept.min()):.0%} "
             f"of a kernel of this field lies outside; use kernels='own', or make the image and its "
             "field smaller"
         )
-    taps, (height, width) = basis.flatten(1).T, field.shape
+    taps, (rows, cols) = basis.flatten(1).T, part
+    height, width = rows.stop - rows.start, cols.stop - cols.start
     sums = field.maps.get(KERNEL_SUM, basis.new_ones(1, 1)).float()
     maps = _empty((1, size**2, height + -height % multiple, width + -width % multiple), basis)
-    for rows in _bands(maps[:, :, :height]):
+    for band in _bands(maps[:, :, :height]):
         reporter.poll()
-        part = field.mixing_block(rows, slice(0, width)).float()
-        raw = torch.einsum("tb,bhw->thw", taps, part)
-        scale = read_block(sums[None], field.shape, rows, slice(0, width))[0]
-        maps[0, :, rows, :width] = raw * (scale / raw.sum(0))
+        seen = slice(rows.start + band.start, rows.start + band.stop)
+        raw = torch.einsum("tb,bhw->thw", taps, field.mixing_block(seen, cols).float())
+        scale = read_block(sums[None], field.shape, seen, cols)[0]
+        maps[0, :, band, :width] = raw * (scale / raw.sum(0))
     for axis, length in ((3, width), (2, height)):
         beyond = source_index(length, maps.shape[axis], length, "reflect").to(maps.device)
         rest = maps.narrow(axis, length, maps.shape[axis] - length)
