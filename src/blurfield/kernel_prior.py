@@ -31,7 +31,7 @@ _OUTSIDE = 0.01
 #: Kernels that go through the flow at a time: bounds the memory to some tens of MiB.
 _CHUNK = 4096
 #: Taps of samples below this share of the largest one are no part of the path.
-_FAINT = 0.04
+_FAINT = 0.02
 #: Samples that are drawn at a time, and how many for each that is wanted, at most.
 _DRAWN, _MOST_DRAWS = 256, 20
 
@@ -198,7 +198,7 @@ def sample_kernels(
 
     What the flow decodes is not yet a kernel: all taps carry the noise with which they were
     dequantised in training, of 1/720 at most, and some are speckles. So 1/720 is subtracted; taps
-    below 4 % of the largest one and separate parts with less than a tenth of the light are
+    below 2 % of the largest one and separate parts with less than a tenth of the light are
     removed; where there are several parts even then, another kernel is drawn. What is left gets
     the sum 1, and is moved by whole pixels so that its centroid is in the middle.
 
