@@ -107,8 +107,10 @@ def test_missing_images_are_named(
 
 
 def test_other_folders_are_told_what_there_should_be(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no pairs .* it should have .*GoPro.*HIDE.*RealBlur"):
+    with pytest.raises(ValueError, match=r"neither a manifest.* nor pairs.*GoPro.*HIDE.*RealBlur"):
         find_pairs(tmp_path)
+    with pytest.raises(ValueError, match=r"there is no folder .*gone"):
+        blurry_samples(source(tmp_path / "gone"), max_extent=9)
 
 
 def test_lists_of_something_else_are_refused(tmp_path: Path) -> None:

@@ -117,6 +117,8 @@ def blurry_samples(source: Source, *, max_extent: float, seed: int = 0) -> Resto
     """
     if (Path(source.data) / "manifest.csv").is_file():
         return SimulatedSamples(source, max_extent=max_extent, seed=seed)
+    if not Path(source.data).exists():
+        raise ValueError(f"there is no folder {source.data}")
     return FolderSamples(source)
 
 

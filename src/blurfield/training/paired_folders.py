@@ -73,7 +73,10 @@ def find_pairs(data: str | os.PathLike[str]) -> list[Pair]:
         if pairs:
             break
     else:
-        raise ValueError(f"there are no pairs of images in {data}: it should have {_KNOWN}")
+        raise ValueError(
+            f"{data} has neither a manifest.csv of sharp images nor pairs of blurry and sharp "
+            f"ones, which should be {_KNOWN}"
+        )
     for pair in pairs:
         for image, what, other in (
             (pair.blurry, "blurry", pair.sharp),
