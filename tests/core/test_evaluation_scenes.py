@@ -256,7 +256,7 @@ def test_checkpoints_are_measured_under_their_files_names(
 
 def test_files_that_are_no_estimator_are_refused(folder: Path, tmp_path: Path) -> None:
     denoiser = checkpoint(tmp_path / "denoiser.safetensors", "denoiser")
-    with pytest.raises(ValueError, match="'denoiser', which is not an estimator"):
+    with pytest.raises(ValueError, match="'denoiser', which is not a way to estimate"):
         evaluate_synthetic(folder, models=[], checkpoints=[denoiser], device="cpu")
     with pytest.raises(ValueError, match="as weights"):
         evaluate_synthetic(folder, models=[], checkpoints=[folder / "photo0.png"], device="cpu")

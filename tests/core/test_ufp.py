@@ -16,6 +16,7 @@ from blurfield.compute import Reporter
 from blurfield.estimation import installed_models, ufp
 from blurfield.estimation.ufp import find_weights, load_estimator
 from blurfield.estimation.ufp_network import PRIORS, KernelEstimator
+from blurfield.evaluation.contenders import contenders
 from blurfield.images import decode
 
 if TYPE_CHECKING:
@@ -316,3 +317,11 @@ def test_dense_fields_get_a_basis_before_they_are_refined(
     field = blurfield.estimate(picture(40, 50), model="ufp", checkpoint=weights, refine=1)
     assert seen[0].num_kernels == 6
     assert field.metadata["compression"]["kernels_before"] == 25
+
+
+def test_weights_are_for_a_model(weights: Path) -> None:
+    (contender,) = contenders([], [weights], torch.device("cpu"))
+    assert contender.name == "mine"
+    image = picture(40, 50)
+    field = contender.estimate(image, 2.2, lambda *_: None)
+    assert field.metadata["model"] == "ufp"

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     import torch
 
+    from blurfield.checkpoints import Checkpoint
     from blurfield.compute import ProgressCallback
     from blurfield.field import KernelField
 
-__all__ = ["MODELS", "estimate", "installed_models", "lacks"]
+__all__ = ["MODELS", "estimate", "installed_models", "lacks", "model_for"]
 
 #: Images must be at least so many pixels high and wide.
 MIN_SIDE = 32
@@ -100,6 +101,23 @@ def installed_models() -> list[str]:
         for name, model in _MODELS.items()
         if not model.weights or not present.isdisjoint(model.weights)
     ]
+
+
+def model_for(checkpoint: Checkpoint) -> str:
+    """Name of the model that weights are for.
+
+    Raises
+    ------
+    ValueError
+        If they are not for one that estimates.
+    """
+    for name, model in _MODELS.items():
+        if checkpoint.architecture in model.weights:
+            return name
+    raise ValueError(
+        f"{checkpoint.path} holds weights for {checkpoint.architecture!r}, which is not a way to "
+        f"estimate blur; known: {', '.join(MODELS)}"
+    )
 
 
 def lacks(model: str) -> str:
@@ -237,14 +255,8 @@ def _choose(model: str, options: Mapping[str, Any]) -> tuple[str, str | None]:
     present = installed_models()
     checkpoint = options.get("checkpoint")
     if model == "auto" and checkpoint is not None:
-        weights = locate(checkpoint)
-        for name, known in _MODELS.items():
-            if weights.architecture in known.weights:
-                return name, "the weights that were asked for are for this model"
-        raise ValueError(
-            f"{weights.path} holds weights for {weights.architecture!r}, which is not a way to "
-            f"estimate blur; known: {', '.join(MODELS)}"
-        )
+        name = model_for(locate(checkpoint))
+        return name, "the weights that were asked for are for this model"
     if model == "auto":
         return _best(present, options)
     if model not in MODELS:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blurfield.checkpoints import read_checkpoint
-from blurfield.estimation import MODELS, estimate, installed_models
+from blurfield.estimation import estimate, installed_models, model_for
 
 if TYPE_CHECKING:
     import os
@@ -67,8 +67,8 @@ def contenders(
     models : sequence of str or None
         Names of installed models; None for all of them.
     checkpoints : sequence of path-like
-        Checkpoint files, each of an architecture that is also the name of a model. Each is called
-        as its file is, without the extension; where that name is taken, by its whole path.
+        Checkpoint files, each for a model that estimates. Each is called as its file is, without
+        the extension; where that name is taken, by its whole path.
     device : torch.device
         Where they compute.
 
@@ -89,12 +89,8 @@ def contenders(
     found = [Contender(name, name, device, {}) for name in names]
     for path in checkpoints:
         checkpoint = read_checkpoint(path)
-        if checkpoint.architecture not in MODELS:
-            raise ValueError(
-                f"{path} holds weights for {checkpoint.architecture!r}, which is not an estimator; "
-                f"known: {', '.join(MODELS)}"
-            )
+        model = model_for(checkpoint)
         taken = {other.name for other in found}
         name = str(path) if checkpoint.name in taken else checkpoint.name
-        found.append(Contender(name, checkpoint.architecture, device, {"checkpoint": checkpoint}))
+        found.append(Contender(name, model, device, {"checkpoint": checkpoint}))
     return found
