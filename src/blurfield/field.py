@@ -106,6 +106,7 @@ class KernelField:
         kernel: Tensor | ArrayLike,
         shape: tuple[int, int],
         metadata: Mapping[str, Any] | None = None,
+        maps: Mapping[str, Tensor | ArrayLike] | None = None,
     ) -> KernelField:
         """Make a field with the same kernel everywhere.
 
@@ -115,13 +116,13 @@ class KernelField:
             In the correlation convention, non-negative, sum 1, K odd.
         shape : (int, int)
             Height and width of the image in pixels.
-        metadata : mapping, optional
-            Where the kernel comes from, as plain JSON types.
+        metadata, maps : mapping, optional
+            Where the kernel comes from, and what else is known of each pixel; see `KernelField`.
         """
         tensor = as_float_tensor(kernel, "kernel")
         if tensor.ndim != 2:
             raise ValueError(f"kernel must have the shape (K, K), but has {tuple(tensor.shape)}")
-        return cls(tensor[None], torch.ones(1, 1, 1).to(tensor), shape, metadata)
+        return cls(tensor[None], torch.ones(1, 1, 1).to(tensor), shape, metadata, maps)
 
     # ------------------------------------------------------------------ facts
 
