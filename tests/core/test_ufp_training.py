@@ -115,6 +115,11 @@ def test_training_explains_the_blurry_image_and_leaves_the_flow_alone(prior, tmp
     assert set(before) == {"loss", "reblur", "sigma", "sum"}
     assert after["reblur"] < 0.8 * before["reblur"]
     assert set(result) >= {"psnr", "gain", "similarity", "delta"}
+    # Parallel training needs a gradient of whatever is trained.
+    losses = made.losses(trainer.network, batch(), torch.Generator())
+    losses["loss"].backward()
+    trained = [p for p in trainer.network.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in trained)
     exported = read_checkpoint(tmp_path / "ufp-kernels.safetensors")
     assert exported.config == made.config
     assert exported.gamma == 1

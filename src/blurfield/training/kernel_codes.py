@@ -124,6 +124,9 @@ class KernelTask:
         if self._flow is not None:
             network.flow.load_state_dict(self._flow.state_dict())
             network.flow.requires_grad_(False)
+        if self.config["prior"] != PRIORS[0]:
+            # Nothing depends on it; parallel training waits for the gradients of all others.
+            network.kernel_extra.Conv_tail.var.requires_grad_(False)
         return network
 
     def make(self, generator: torch.Generator, number: int) -> RestorationBatch:
