@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         similarity,
     )
     from .operator import BlurOperator
+    from .region_statistics import blur_statistics
     from .restoration import deblur, reblur
     from .simulation import simulate
     from .storage import import_kernels
@@ -41,6 +42,7 @@ __all__ = [
     "blur_map",
     "blur_mask",
     "blur_score",
+    "blur_statistics",
     "deblur",
     "estimate",
     "import_kernels",
@@ -60,6 +62,7 @@ _HOME = {
     "blur_map": "measure",
     "blur_mask": "measure",
     "blur_score": "measure",
+    "blur_statistics": "region_statistics",
     "deblur": "restoration",
     "estimate": "estimation",
     "import_kernels": "storage",

@@ -94,7 +94,7 @@ def blur_map(field: KernelField, threshold: float = 0.25) -> NDArray[np.float32]
     def share(rows: slice, cols: slice) -> torch.Tensor:
         return grid.read_block(blur, field.shape, rows, cols)[0].clamp(0, 1)
 
-    return _by_tiles(share, field.shape)
+    return by_tiles(share, field.shape)
 
 
 def blur_mask(field: KernelField, threshold: float = 0.25, level: float = 0.5) -> NDArray[np.bool_]:
@@ -137,7 +137,7 @@ def blur_score(field: KernelField) -> NDArray[np.float32]:
     def score(rows: slice, cols: slice) -> torch.Tensor:
         return 1 - _mixed_norms(field.mixing_block(rows, cols).detach(), gram)
 
-    return _by_tiles(score, field.shape, numbers=field.num_kernels)
+    return by_tiles(score, field.shape, numbers=field.num_kernels)
 
 
 def blur_extent(field: KernelField) -> NDArray[np.float32]:
@@ -156,13 +156,13 @@ def blur_extent(field: KernelField) -> NDArray[np.float32]:
     numpy.ndarray
         (H, W), float32, in pixels.
     """
-    moments = _moment_grid(field)
+    moments = moment_grid(field)
 
     def extent(rows: slice, cols: slice) -> torch.Tensor:
         mixed = grid.read_block(moments, field.shape, rows, cols)
-        return _extent(_principal_variances(mixed)[0])
+        return _extent(principal_variances(*covariance(mixed))[0])
 
-    return _by_tiles(extent, field.shape)
+    return by_tiles(extent, field.shape)
 
 
 def motion_vectors(field: KernelField, spacing: float = 32) -> NDArray[np.float32]:
@@ -190,8 +190,8 @@ def motion_vectors(field: KernelField, spacing: float = 32) -> NDArray[np.float3
         If `spacing` is not above 0.
     """
     points = _grid_points(field, spacing)
-    moments = _moments_at(field, points)
-    length, angle = _extent(_principal_variances(moments)[0]), _direction(moments)
+    spread = covariance(_moments_at(field, points))
+    length, angle = _extent(principal_variances(*spread)[0]), direction(*spread)
     step = torch.stack([angle.sin(), angle.cos()], dim=-1)
     step[step[:, 1] < _SMALL_COMPONENT] = step.new_tensor([1.0, 0.0])
     projection = step * length[:, None]
@@ -217,13 +217,13 @@ def motion_features(field: KernelField, spacing: float = 32) -> dict[str, NDArra
         round kernel and 1 for a straight line. ``norm``: ‖κ‖₂, 1 for no blur.
     """
     points = _grid_points(field, spacing)
-    moments = _moments_at(field, points)
-    largest, smallest = _principal_variances(moments)
+    spread = covariance(_moments_at(field, points))
+    largest, smallest = principal_variances(*spread)
     total = largest + smallest
     mixing = field.mixing_at(points).detach().T
     features = {
         "length": _extent(largest),
-        "angle": torch.rad2deg(-_direction(moments)).remainder(180),
+        "angle": torch.rad2deg(-direction(*spread)).remainder(180),
         "anisotropy": (largest - smallest) / total.clamp_min(torch.finfo(total.dtype).tiny),
         "norm": _mixed_norms(mixing, _gram_matrix(field)),
     }
@@ -244,7 +244,7 @@ def _slices(length: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def _by_tiles(
+def by_tiles(
     compute: Callable[[slice, slice], torch.Tensor], shape: tuple[int, int], numbers: int = 1
 ) -> NDArray[np.float32]:
     """Assemble (H, W) from tiles of rows and columns; a pixel needs so many numbers meanwhile."""
@@ -272,7 +272,7 @@ def _mixed_norms(mixing: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
     return squares.clamp(0, 1).sqrt().reshape(mixing.shape[1:])
 
 
-def _moment_grid(field: KernelField) -> torch.Tensor:
+def moment_grid(field: KernelField) -> torch.Tensor:
     """Moments of the kernels on the mixing grid, (5, h, w): means y, x, and of yy, xx, yx.
 
     In double precision: variances are small differences of them.
@@ -290,25 +290,25 @@ def _moment_grid(field: KernelField) -> torch.Tensor:
 
 def _moments_at(field: KernelField, points: torch.Tensor) -> torch.Tensor:
     """Moments of the kernels at points, (5, N)."""
-    return grid.read_points(_moment_grid(field), field.shape, points).T
+    return grid.read_points(moment_grid(field), field.shape, points).T
 
 
-def _covariance(moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def covariance(moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Variances along y and x and their covariance, from mixed moments (5, …)."""
     mean_y, mean_x, yy, xx, yx = moments
     return yy - mean_y**2, xx - mean_x**2, yx - mean_y * mean_x
 
 
-def _principal_variances(moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def principal_variances(
+    var_y: torch.Tensor, var_x: torch.Tensor, cov: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Largest and smallest variance over all directions."""
-    var_y, var_x, cov = _covariance(moments)
     middle, radius = (var_y + var_x) / 2, torch.hypot((var_y - var_x) / 2, cov)
     return middle + radius, (middle - radius).clamp_min(0)
 
 
-def _direction(moments: torch.Tensor) -> torch.Tensor:
+def direction(var_y: torch.Tensor, var_x: torch.Tensor, cov: torch.Tensor) -> torch.Tensor:
     """Angle of the direction of largest variance, from x towards y, within ±π/2."""
-    var_y, var_x, cov = _covariance(moments)
     return torch.atan2(2 * cov, var_x - var_y) / 2
 
 

@@ -40,7 +40,7 @@ LAYERS = [
         "restoration",
         "simulation",
     },
-    {"training", "evaluation"},
+    {"region_statistics", "training", "evaluation"},
     {"demo"},
     {"cli", "__main__"},
 ]

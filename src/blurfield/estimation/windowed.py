@@ -108,8 +108,9 @@ def estimate_windowed(
         On the device of `planes`. Its metadata hold ``parameters``, of which ``edges`` says how
         they were found, ``"L0"`` or ``"L0 and network"``; ``weights`` with name, origin and hash of
         the network's, if there is one; ``confidence``, from 0 to 1, how much independent estimates
-        agree on average; and ``windows`` with the same for each window and their positions. An
-        image without texture gets kernels without blur and confidence 0.
+        agree on average; and ``windows`` with the same for each window and their positions. The
+        map ``confidence`` has it for each place. An image without texture gets kernels without blur
+        and confidence 0.
 
     Raises
     ------
@@ -178,6 +179,7 @@ def estimate_windowed(
                 ],
             },
         },
+        maps={"confidence": trials.on_cells(confidence[:, None], stride)[0]},
     )
     reporter.poll()
     if field.num_kernels > max_kernels:
