@@ -95,7 +95,7 @@ def estimate_layers(
         progress=progress,
         **options,
     )
-    return field_layers(field, threshold=threshold, kernels=kernels)
+    return field_layers(field, threshold=threshold, kernels=kernels, progress=progress)
 
 
 def deblur_layer(
@@ -238,7 +238,7 @@ def estimate_source(
     used = _loaded_device(device, progress)
     field = estimate_field(source, device=device, progress=progress, **options)
     progress(1, 1, "Preparing the layers …")
-    layers = field_layers(field, kernels=kernels)
+    layers = field_layers(field, kernels=kernels, progress=progress)
     extent = as_array(blurfield.blur_extent(field))
     return Outcome(
         layers,
@@ -267,7 +267,7 @@ def deblur_source(
     layers: list[LayerData] = []
     if field is None:
         field = estimate_field(source, **common)
-        layers = field_layers(field)
+        layers = field_layers(field, progress=progress)
     layers.append(deblurred_layer_data(source, field, **common, **options))
     return Outcome(layers, f"Deblurred in {time.monotonic() - started:.1f} s on {used}.")
 

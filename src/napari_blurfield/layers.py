@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blurfield import KernelField
+    from blurfield.compute import ProgressCallback
 
     #: Data, attributes and type of a layer, as npe2 readers return it.
     LayerData = tuple[Any, dict[str, Any], str]
@@ -46,8 +47,9 @@ ROLES = {
 #: Roles of the layers that stand for a field rather than for an image.
 FIELD_ROLES = frozenset(ROLES) - {"deblurred"}
 
-#: A field of more kernels (dense per-pixel fields have a thousand) is not shown kernel by kernel.
-_MOST_KERNELS = 64
+#: Of a field of more kernels (dense per-pixel fields have hundreds), an approximation by so many is
+#: shown kernel by kernel.
+_MOST_KERNELS, _APPROXIMATE_KERNELS = 64, 25
 _MASK_COLOR = (0.0, 0.75, 1.0, 1.0)
 #: Part of the image's shorter side that the basis kernels cover as an inset.
 _INSET = 0.25
@@ -59,6 +61,7 @@ def field_layers(
     name: str | None = None,
     threshold: float = 0.25,
     kernels: bool = True,
+    progress: ProgressCallback | None = None,
 ) -> list[LayerData]:
     """Return layers that show a field, the lowest one first.
 
@@ -71,7 +74,12 @@ def field_layers(
     threshold : float
         Kernels with a smaller L2 norm count as blur in the mask; 0 to 1.
     kernels : bool
-        Whether to add the basis kernels and their weights.
+        Whether to add the basis kernels and their weights. Of fields with hundreds of kernels,
+        which have one for each pixel, those of an approximation are shown, and its error is in the
+        layers' metadata; only these two layers are approximate.
+    progress : callable, optional
+        Called as ``progress(done, total, message)`` while that is found; if it raises, the work
+        stops.
 
     Returns
     -------
@@ -82,8 +90,11 @@ def field_layers(
     """
     make = _Maker(field, name)
     layers: list[LayerData] = []
-    if kernels and field.num_kernels <= _MOST_KERNELS:
-        layers += [make.mixing(), make.basis()]
+    if kernels:
+        shown = field
+        if field.num_kernels > _MOST_KERNELS:
+            shown = field.compress(_APPROXIMATE_KERNELS, progress=progress)
+        layers += [make.mixing(shown), make.basis(shown)]
     if "uncertainty" in field.maps:
         layers.append(make.uncertainty())
     layers += [make.mosaic(), make.mask(threshold, 0)]
@@ -274,12 +285,12 @@ class _Maker:
         }
         return mask_data(self._field, threshold, min_area), attributes, "labels"
 
-    def mixing(self) -> LayerData:
-        """How much each basis kernel weighs, one slice for each."""
-        mixing = as_array(self._field.mixing)
+    def mixing(self, shown: KernelField) -> LayerData:
+        """How much each basis kernel of what is shown weighs, one slice for each."""
+        mixing = as_array(shown.mixing)
         place = self._placement.grid(self._field.shape, mixing.shape[1:])
         attributes = {
-            **self._attributes("mixing", place.with_leading("kernel")),
+            **self._attributes("mixing", place.with_leading("kernel"), **_approximation(shown)),
             "rgb": False,
             "colormap": "viridis",
             "contrast_limits": (0.0, 1.0),
@@ -287,16 +298,16 @@ class _Maker:
         }
         return self._with_axes(mixing), attributes, "image"
 
-    def basis(self) -> LayerData:
-        """The basis kernels, one slice for each, as an inset in the image's corner.
+    def basis(self, shown: KernelField) -> LayerData:
+        """The basis kernels of what is shown, one slice for each, as an inset in the corner.
 
         There the view does not have to grow for them.
         """
-        basis = as_array(self._field.rotated().basis)  # people read point-spread functions
+        basis = as_array(shown.rotated().basis)  # people read point-spread functions
         side = max(2, round(_INSET * min(self._field.shape)))
         place = self._placement.grid((side, side), basis.shape[1:])
         attributes = {
-            **self._attributes("basis", place.with_leading("kernel")),
+            **self._attributes("basis", place.with_leading("kernel"), **_approximation(shown)),
             "rgb": False,
             "colormap": "inferno",
             "contrast_limits": (0.0, float(basis.max())),
@@ -331,6 +342,11 @@ def as_array(values: Any) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     return np.asarray(values)
+
+
+def _approximation(shown: KernelField) -> dict[str, Any]:
+    """Return what is known of the error of a field that is shown in place of a larger one."""
+    return {"approximation": shown.metadata.get("compression")}
 
 
 def _spacing(field: KernelField) -> int:

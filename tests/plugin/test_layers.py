@@ -93,10 +93,25 @@ def test_basis_shows_point_spread_functions():
     assert basis[0, 2, 0] == 1
 
 
-def test_a_dense_field_is_not_shown_kernel_by_kernel():
+def test_of_a_dense_field_an_approximation_is_shown_kernel_by_kernel(viewer):
     basis = np.eye(81, dtype=np.float32).reshape(81, 9, 9)
-    field = KernelField(basis, np.full((81, 20, 20), 1 / 81, np.float32))
-    assert len(field_layers(field)) == 3
+    kernels = np.random.default_rng(0).dirichlet(np.ones(81), 2).astype(np.float32)
+    share = np.linspace(0, 1, 20, dtype=np.float32)
+    mixing = kernels[0][:, None] * share + kernels[1][:, None] * (1 - share)
+    field = KernelField(basis, np.repeat(mixing[:, None], 20, 1))
+    calls = []
+    layers = add_all(viewer, field_layers(field, progress=lambda *call: calls.append(call)))
+    assert layers["mixing"].data.shape[1:] == (20, 20)
+    assert len(layers["mixing"].data) == len(layers["basis"].data) <= 25
+    again = np.tensordot(layers["mixing"].data, layers["basis"].data[:, ::-1, ::-1], (0, 0))
+    np.testing.assert_allclose(again[:, :, 4, 4], mixing.T[None, :, 40].repeat(20, 0), atol=1e-3)
+    approximation = layers["basis"].metadata[FACTS]["approximation"]
+    assert approximation["kernels_before"] == 81
+    assert 0 <= approximation["relative_error"] < 0.05
+    assert calls
+    # All layers stand for the field itself.
+    assert all(find_field(layer) is field for layer in layers.values())
+    assert len(field_layers(field, kernels=False)) == 3
 
 
 def test_uncertainty_is_a_layer_of_its_own(viewer, field):
