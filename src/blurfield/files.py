@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 #: Extensions of image files that `write_image` writes, in lower case.
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff")
 
-_TIFF_SUFFIXES = {".tif", ".tiff"}
+TIFF_SUFFIXES = {".tif", ".tiff"}
 _JPEG_SUFFIXES = {".jpg", ".jpeg"}
 
 #: What decoders raise on files that are damaged or of another kind.
-_DAMAGED = (
+DAMAGED = (
     OSError,
     ValueError,
     SyntaxError,
@@ -141,7 +141,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     try:
         if suffix == ".npy":
             return _read_npy(file)
-        if suffix in _TIFF_SUFFIXES:
+        if suffix in TIFF_SUFFIXES:
             return _read_tiff(file)
         if suffix == ".png" and deep_png.is_deep_colour(file):
             return _plain_channels(deep_png.read(file))
@@ -150,7 +150,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
         raise PermissionError(f"cannot read {path}: {error.strerror or error}") from error
     except _NotOneFrameError as error:
         raise ValueError(f"{path} {error}") from None
-    except _DAMAGED as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split())
         if "can not handle the given uri" in reason:
             reason = "it is damaged, or not an image of a known format"
@@ -194,12 +194,12 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> Path:
             f"cannot write {path}: an array of type {array.dtype} and shape {array.shape} is not "
             "an image"
         )
-    if suffix not in _TIFF_SUFFIXES | {".npy"}:
+    if suffix not in TIFF_SUFFIXES | {".npy"}:
         array = _for_display(array, suffix, path)
     with atomic_write(target) as temporary:
         if suffix == ".npy":
             np.save(temporary, array, allow_pickle=False)
-        elif suffix in _TIFF_SUFFIXES:
+        elif suffix in TIFF_SUFFIXES:
             _write_tiff(temporary, array)
         elif suffix in _JPEG_SUFFIXES:
             iio.imwrite(temporary, array, plugin="pillow", quality=95, subsampling=0)

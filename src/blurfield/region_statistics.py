@@ -110,9 +110,8 @@ def blur_statistics(
     index = where[inside]
     pixels = np.bincount(index, minlength=len(regions))
 
-    def means(values: NDArray[Any]) -> NDArray[np.float64]:
-        total: NDArray[np.float64] = np.bincount(index, values[inside], minlength=len(regions))
-        return total / pixels
+    def means(values: NDArray[Any]) -> NDArray[Any]:
+        return np.bincount(index, values[inside], minlength=len(regions)) / pixels
 
     extent = blur_extent(field)
     spread = [torch.from_numpy(means(part)) for part in _covariances(field)]

@@ -1,0 +1,215 @@
+"""Image files with many frames, read one frame at a time: time-lapses, focal series, films."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .files import DAMAGED, TIFF_SUFFIXES, read_image, require_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["Frames", "open_frames"]
+
+#: Axes of TIFF files that belong to one image: rows, columns, samples and channels.
+_WITHIN = "YXSC"
+#: Numbers of samples that are colours, perhaps with alpha, wherever an array says no more.
+_COLOURS = (3, 4)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of equal shape and type.
+
+    Attributes
+    ----------
+    axes : tuple of str
+        Names of the axes along which there are frames, such as ``("T", "Z")``; none for a single
+        image.
+    sizes : tuple of int
+        Number of frames along each of them.
+    shape : tuple of int
+        Shape of one frame: (H, W), (H, W, C), or (C, H, W) with `channel_axis` 0.
+    dtype : numpy.dtype
+        Number type of the values.
+    channel_axis : int or None
+        Axis of channels within a frame, where it isn't the last one of 3 or 4.
+    """
+
+    axes: tuple[str, ...]
+    sizes: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    channel_axis: int | None
+    _read: Callable[[int], NDArray[Any]]
+
+    def __len__(self) -> int:
+        return prod(self.sizes)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> NDArray[Any]:
+        """Read a frame; they are numbered in the order of the file, last axis fastest.
+
+        Raises
+        ------
+        IndexError
+            If there is no such frame.
+        ValueError
+            If the file is damaged there.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"there are {len(self)} frames, from 0; there is no frame {number}")
+        return self._read(number)
+
+    def position(self, number: int) -> dict[str, int]:
+        """Where a frame lies on each of the axes."""
+        index = np.unravel_index(number, self.sizes) if self.sizes else ()
+        return {name: int(i) for name, i in zip(self.axes, index, strict=True)}
+
+
+@contextlib.contextmanager
+def open_frames(path: str | os.PathLike[str], axes: str | None = None) -> Iterator[Frames]:
+    """Open an image file for reading frame by frame; nothing but the frame asked for is in memory.
+
+    Parameters
+    ----------
+    path : path-like
+        A TIFF file, ``.npy``, or what `blurfield.files.read_image` reads, which is one frame.
+    axes : str, optional
+        A letter for each axis of the file's array, such as ``"TYX"``; Y and X are rows and columns,
+        C or S channels, anything else frames. By default TIFF files tell, and arrays in ``.npy``
+        files are (…, Y, X), or (…, Y, X, S) if the last axis has 3 or 4 entries and there are
+        others.
+
+    Yields
+    ------
+    Frames
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not an image or damaged, holds several series of images, or `axes` doesn't suit it.
+    """
+    file = require_file(path)
+    suffix = file.suffix.lower()
+    with contextlib.ExitStack() as stack:
+        try:
+            if suffix == ".npy":
+                array = np.load(file, mmap_mode="r", allow_pickle=False)
+                frames = _of_array(array, axes or _guessed(array))
+            elif suffix in TIFF_SUFFIXES:
+                frames = _of_tiff(file, axes, path, stack)
+            else:
+                image = read_image(file)
+                frames = _of_array(image, axes or _guessed(image))
+        except PermissionError as error:
+            raise PermissionError(f"cannot read {path}: {error.strerror or error}") from error
+        except _AxesError as error:
+            raise ValueError(f"cannot read {path} frame by frame: {error}") from None
+        except DAMAGED as error:
+            raise ValueError(f"cannot read {path} as images: {error}") from error
+        yield frames
+
+
+class _AxesError(ValueError):
+    """The axes that a file has, or was said to have, are not those of frames."""
+
+
+def _guessed(array: NDArray[Any]) -> str:
+    """Axes of an array that says nothing about them."""
+    inner = "YXS" if array.ndim > 2 and array.shape[-1] in _COLOURS else "YX"
+    outer = {0: "", 1: "T", 2: "TZ"}.get(array.ndim - len(inner))
+    if outer is None:
+        raise _AxesError(f"its array of shape {array.shape} has no known axes; say which they are")
+    return outer + inner
+
+
+def _of_array(array: NDArray[Any], axes: str) -> Frames:
+    """Frames of an array that may lie on disk."""
+    outer, inner = _split(axes, array.shape)
+    order = [axes.index(name) for name in outer + inner]
+    moved = np.transpose(array, order)
+    sizes = tuple(moved.shape[: len(outer)])
+
+    def read(number: int) -> NDArray[Any]:
+        index = np.unravel_index(number, sizes) if sizes else ()
+        frame = moved[tuple(index)]
+        return np.array(frame, dtype=frame.dtype.newbyteorder("="))
+
+    shape, channel_axis = _frame_shape(inner, moved.shape[len(outer) :])
+    dtype = array.dtype.newbyteorder("=")
+    return Frames(tuple(outer), sizes, shape, dtype, channel_axis, read)
+
+
+def _of_tiff(
+    file: Path, axes: str | None, path: str | os.PathLike[str], stack: contextlib.ExitStack
+) -> Frames:
+    import tifffile
+
+    tif = stack.enter_context(tifffile.TiffFile(file))
+    series = [part for part in tif.series if not part.keyframe.is_reduced] or tif.series[:1]
+    if len(series) > 1:
+        raise _AxesError(
+            f"it holds {len(series)} series of images; save them as files of their own"
+        )
+    (images,) = series
+    if len(images.shape) <= 3 and axes is None and set(images.axes) <= set(_WITHIN):
+        image = read_image(file)
+        return _of_array(image, images.axes if image.shape == images.shape else _guessed(image))
+    names = axes or images.axes
+    if images.dataoffset is not None:
+        stored = images.dtype.newbyteorder(tif.byteorder)
+        mapped = np.memmap(file, stored, "r", images.dataoffset, images.shape)
+        return _of_array(mapped, names)
+    outer, inner = _split(names, images.shape)
+    if not names.startswith(outer):
+        # Channels around frames: pages of one image lie apart, so that all are read.
+        return _of_array(images.asarray(), names)
+    sizes = tuple(images.shape[: len(outer)])
+    pages = len(images.pages) // prod(sizes)
+    inside = [names[len(outer) :].index(name) for name in inner]
+
+    def read(number: int) -> NDArray[Any]:
+        try:
+            parts = [
+                page.asarray()
+                for page in images.pages[number * pages : (number + 1) * pages]
+                if page is not None
+            ]
+        except DAMAGED as error:
+            raise ValueError(f"cannot read frame {number} of {path}: {error}") from error
+        frame = np.stack(parts).reshape(images.shape[len(outer) :])
+        return np.ascontiguousarray(np.transpose(frame, inside))
+
+    within = [images.shape[len(outer) + where] for where in inside]
+    shape, channel_axis = _frame_shape(inner, within)
+    return Frames(tuple(outer), sizes, shape, images.dtype, channel_axis, read)
+
+
+def _split(axes: str, shape: tuple[int, ...]) -> tuple[str, str]:
+    """Axes of frames, and those within a frame: C, Y, X or Y, X, S."""
+    if len(axes) != len(shape) or len(set(axes)) != len(axes):
+        raise _AxesError(f"the axes {axes!r} do not name each axis of the shape {shape} once")
+    if not {"Y", "X"} <= set(axes) or {"C", "S"} <= set(axes):
+        raise _AxesError(
+            f"of the axes {axes!r}, Y and X have to be rows and columns, and C or S channels"
+        )
+    outer = "".join(name for name in axes if name not in _WITHIN)
+    return outer, "C" * ("C" in axes) + "YX" + "S" * ("S" in axes)
+
+
+def _frame_shape(inner: str, shape: Any) -> tuple[tuple[int, ...], int | None]:
+    return tuple(int(n) for n in shape), 0 if inner.startswith("C") else None
