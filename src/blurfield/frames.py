@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Frames", "open_frames"]
+__all__ = ["Frames", "frames_of", "open_frames"]
 
 #: Axes of TIFF files that belong to one image: rows, columns, samples and channels.
 _WITHIN = "YXSC"
@@ -109,12 +109,12 @@ def open_frames(path: str | os.PathLike[str], axes: str | None = None) -> Iterat
         try:
             if suffix == ".npy":
                 array = np.load(file, mmap_mode="r", allow_pickle=False)
-                frames = _of_array(array, axes or _guessed(array))
+                frames = frames_of(array, axes or _guessed(array))
             elif suffix in TIFF_SUFFIXES:
                 frames = _of_tiff(file, axes, path, stack)
             else:
                 image = read_image(file)
-                frames = _of_array(image, axes or _guessed(image))
+                frames = frames_of(image, axes or _guessed(image))
         except PermissionError as error:
             raise PermissionError(f"cannot read {path}: {error.strerror or error}") from error
         except _AxesError as error:
@@ -137,8 +137,21 @@ def _guessed(array: NDArray[Any]) -> str:
     return outer + inner
 
 
-def _of_array(array: NDArray[Any], axes: str) -> Frames:
-    """Frames of an array that may lie on disk."""
+def frames_of(array: NDArray[Any], axes: str) -> Frames:
+    """Return the frames of an array, which may lie on disk.
+
+    Parameters
+    ----------
+    array : array
+        Anything that is indexed and transposed like a NumPy array.
+    axes : str
+        See `open_frames`.
+
+    Raises
+    ------
+    ValueError
+        If `axes` doesn't suit the array.
+    """
     outer, inner = _split(axes, array.shape)
     order = [axes.index(name) for name in outer + inner]
     moved = np.transpose(array, order)
@@ -168,16 +181,16 @@ def _of_tiff(
     (images,) = series
     if len(images.shape) <= 3 and axes is None and set(images.axes) <= set(_WITHIN):
         image = read_image(file)
-        return _of_array(image, images.axes if image.shape == images.shape else _guessed(image))
+        return frames_of(image, images.axes if image.shape == images.shape else _guessed(image))
     names = axes or images.axes
     if images.dataoffset is not None:
         stored = images.dtype.newbyteorder(tif.byteorder)
         mapped = np.memmap(file, stored, "r", images.dataoffset, images.shape)
-        return _of_array(mapped, names)
+        return frames_of(mapped, names)
     outer, inner = _split(names, images.shape)
     if not names.startswith(outer):
         # Channels around frames: pages of one image lie apart, so that all are read.
-        return _of_array(images.asarray(), names)
+        return frames_of(images.asarray(), names)
     sizes = tuple(images.shape[: len(outer)])
     pages = len(images.pages) // prod(sizes)
     inside = [names[len(outer) :].index(name) for name in inner]

@@ -33,7 +33,7 @@ def estimate(options: argparse.Namespace, console: Console) -> None:
 
     output = check_output(options.output, {FIELD}, [options.image])
     image = read_image(options.image)
-    field, seconds = _estimate(image, options, console)
+    field, seconds = estimate_field(image, options, console)
     source = {**field.metadata.get("source", {}), "name": Path(options.image).name}
     field = field.with_metadata(source=source)
     field.save(output)
@@ -96,7 +96,7 @@ def mask(options: argparse.Namespace, console: Console) -> None:
     if Path(options.source).suffix.lower() == FIELD:
         field = _load_field(options.source)
     else:
-        field, seconds = _estimate(read_image(options.source), options, console)
+        field, seconds = estimate_field(read_image(options.source), options, console)
 
     from blurfield.measure import blur_map, blur_mask
 
@@ -240,9 +240,13 @@ def _sentence(figures: dict[str, Any]) -> str:
     )
 
 
-def _estimate(
-    image: np.ndarray[Any, Any], options: argparse.Namespace, console: Console
+def estimate_field(
+    image: np.ndarray[Any, Any],
+    options: argparse.Namespace,
+    console: Console,
+    channel_axis: int | None = None,
 ) -> tuple[KernelField, float]:
+    """Estimate a field as the options say; returns the seconds, too."""
     from blurfield.estimation import estimate
 
     start = time.perf_counter()
@@ -253,6 +257,7 @@ def _estimate(
             gamma=options.gamma,
             device=options.device,
             progress=progress,
+            channel_axis=channel_axis,
             refine=options.refine,
             **_given({"kernel_size": options.kernel_size, "checkpoint": options.weights}),
         )
@@ -263,7 +268,7 @@ def _given_or_estimated_field(
     image: np.ndarray[Any, Any], options: argparse.Namespace, console: Console
 ) -> tuple[KernelField, float | None]:
     if options.field is None:
-        return _estimate(image, options, console)
+        return estimate_field(image, options, console)
     return _load_field(options.field, image.shape), None
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 from blurfield import __version__
 from blurfield.restoration.methods import METHODS
 
-from . import _commands, _evaluate, _train, _weights
+from . import _commands, _evaluate, _measure, _train, _weights
 from ._values import (
     dial,
     fraction,
@@ -188,6 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--view", action="store_true", help="open the results in napari")
     command.set_defaults(run=_commands.demo)
 
+    _measure.add_parser(commands, parents=[model, light, device, spoken])
     _evaluate.add_parser(commands, light=light, device=device, spoken=spoken)
     _weights.add_parser(commands, spoken=spoken)
     _train.add_parser(commands, device=device, spoken=spoken)

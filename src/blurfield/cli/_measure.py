@@ -1,0 +1,125 @@
+"""``blurfield measure``: a table of how blurred images are, frame by frame and region by region."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._commands import FIELD, estimate_field
+from ._outputs import check_output
+from ._values import fraction, positive_number
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from blurfield.field import KernelField
+
+    from ._console import Console
+
+
+def add_parser(
+    commands: argparse._SubParsersAction[Any], parents: list[argparse.ArgumentParser]
+) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "measure", parents=parents, help="images, stacks or fields -> table of their blur"
+    )
+    command.add_argument(
+        "sources",
+        nargs="+",
+        metavar="IMAGE|STACK|FIELD.blurfield",
+        help="each frame of a stack is measured by itself",
+    )
+    command.add_argument("-o", "--output", metavar="TABLE.csv", required=True)
+    command.add_argument(
+        "--labels",
+        metavar="LABELS",
+        help="image of whole numbers: a row for each region above 0, instead of one for the "
+        "whole frame; one for all frames, or a stack with one for each",
+    )
+    command.add_argument(
+        "--axes", metavar="AXES", help="what the axes of stacks are, such as TYX, if files err"
+    )
+    command.add_argument(
+        "--pixel-size",
+        type=positive_number,
+        default=1.0,
+        metavar="S",
+        help="side of a pixel, in the unit that extents shall have (default: pixels)",
+    )
+    command.add_argument(
+        "--limit",
+        type=positive_number,
+        metavar="EXTENT",
+        help="flag frames, or regions, with a median extent above this",
+    )
+    command.add_argument(
+        "--threshold", type=fraction, default=0.25, help="as for mask (default 0.25)"
+    )
+    command.set_defaults(run=measure)
+
+
+def measure(options: argparse.Namespace, console: Console) -> None:
+    """Measure all frames of all sources, and write the table of those that are done."""
+    from blurfield.files import require_file
+
+    output = check_output(options.output, {".csv"}, [*options.sources, options.labels])
+    for source in filter(None, [*options.sources, options.labels]):
+        require_file(source)
+
+    from blurfield.measurement import write_table
+
+    rows: list[dict[str, Any]] = []
+    try:
+        for source in options.sources:
+            for found in _measured(source, options, console):
+                rows += [{"source": source, **row} for row in found]
+    finally:
+        if rows:  # those of the frames that are done are kept, whatever happened then
+            write_table(output, rows)
+    flagged = sum(row.get("flagged", 0) for row in rows)
+    figures: dict[str, Any] = {"output": output, "rows": rows}
+    if options.limit is not None:
+        figures["flagged"] = flagged
+    text = f"{output}: {len(rows)} rows" + (f", {flagged} flagged" if options.limit else "")
+    console.result(text, figures)
+
+
+def _measured(
+    source: str, options: argparse.Namespace, console: Console
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of each frame of a source."""
+    import numpy as np
+
+    from blurfield.frames import frames_of, open_frames
+    from blurfield.measurement import label_frames, measure_frames
+
+    settings: dict[str, Any] = {
+        "threshold": options.threshold,
+        "pixel_size": options.pixel_size,
+        "limit": options.limit,
+    }
+    with contextlib.ExitStack() as stack:
+        if Path(source).suffix.lower() == FIELD:
+            from blurfield.storage import load_field
+
+            field = load_field(source)
+            frames = frames_of(np.broadcast_to(np.uint8(0), field.shape), "YX")
+
+            def field_of(frame: NDArray[Any]) -> KernelField:
+                del frame  # there is none
+                return field
+        else:
+            frames = stack.enter_context(open_frames(source, options.axes))
+
+            def field_of(frame: NDArray[Any]) -> KernelField:
+                return estimate_field(frame, options, console, frames.channel_axis)[0]
+
+        if options.labels is not None:
+            regions = stack.enter_context(open_frames(options.labels))
+            settings["labels"] = label_frames(regions, frames)
+        yield from measure_frames(frames, field_of, **settings)

@@ -1,0 +1,152 @@
+"""Tables of blur, frame by frame and region by region."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from blurfield import Cancelled, KernelField
+from blurfield.cli import _commands, main
+from blurfield.files import write_image
+from blurfield.frames import frames_of
+from blurfield.measurement import label_frames, measure_frames, write_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def blurred_by(frame: np.ndarray) -> KernelField:
+    """A field whose blur is a line of as many pixels as the frame's first value says."""
+    length = int(frame.flat[0])
+    kernel = torch.zeros(9, 9)
+    kernel[4, 4 - length // 2 : 5 + length // 2] = 1 / length
+    shape = (int(frame.shape[-2]), int(frame.shape[-1]))
+    return KernelField.uniform(kernel, shape)
+
+
+@pytest.fixture
+def lapse() -> np.ndarray:
+    """Six frames with blurs of 1, 5, 1, 9, 1 and 3 pixels."""
+    lengths = np.array([1, 5, 1, 9, 1, 3], np.uint16).reshape(3, 2)
+    return np.broadcast_to(lengths[..., None, None], (3, 2, 40, 36)).copy()
+
+
+@pytest.fixture
+def no_estimation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def estimate(frame: np.ndarray, *_: Any) -> tuple[KernelField, float]:
+        return blurred_by(frame), 0.0
+
+    monkeypatch.setattr("blurfield.cli._measure.estimate_field", estimate)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_frames_are_measured_and_flagged(lapse: np.ndarray) -> None:
+    frames = frames_of(lapse, "TZYX")
+    rows = [row for (row,) in measure_frames(frames, blurred_by, pixel_size=0.5, limit=2.0)]
+    assert [(row["frame"], row["T"], row["Z"]) for row in rows[2:4]] == [(2, 1, 0), (3, 1, 1)]
+    assert [row["extent_median"] for row in rows] == pytest.approx([0.5, 2.5, 0.5, 4.5, 0.5, 1.5])
+    assert [row["flagged"] for row in rows] == [0, 1, 0, 1, 0, 0]
+
+
+def test_labels_for_all_frames_or_for_each(lapse: np.ndarray) -> None:
+    frames = frames_of(lapse, "TZYX")
+    label = np.zeros((40, 36), np.uint8)
+    label[:10], label[20:] = 4, 9
+    for labels in (frames_of(label, "YX"), frames_of(np.stack([label] * 6), "TYX")):
+        found = list(measure_frames(frames, blurred_by, label_frames(labels, frames)))
+        assert [[row["label"] for row in rows] for rows in found] == [[4, 9]] * 6
+    with pytest.raises(ValueError, match="2 label images for 6 frames"):
+        label_frames(frames_of(np.stack([label] * 2), "TYX"), frames)
+
+
+def test_table_of_unlike_rows(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.csv", [{"a": 1, "b": float("nan")}, {"a": 0.123456, "c": "µ"}])
+    assert read_table(tmp_path / "a.csv") == [
+        {"a": "1", "b": "", "c": ""},
+        {"a": "0.1235", "b": "", "c": "µ"},
+    ]
+
+
+def test_command_measures_a_stack(
+    lapse: np.ndarray, no_estimation: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite(tmp_path / "lapse.tif", lapse, imagej=True, metadata={"axes": "TZYX"})
+    words = ["measure", str(tmp_path / "lapse.tif"), "-o", str(tmp_path / "blur.csv")]
+    assert main([*words, "--limit", "4"]) == 0
+    assert "6 rows, 2 flagged" in capsys.readouterr().out
+    rows = read_table(tmp_path / "blur.csv")
+    assert [row["flagged"] for row in rows] == ["0", "1", "0", "1", "0", "0"]
+    assert [(row["T"], row["Z"]) for row in rows[:3]] == [("0", "0"), ("0", "1"), ("1", "0")]
+    assert rows[0]["source"].endswith("lapse.tif")
+
+    label = np.zeros((40, 36), np.uint8)
+    label[:10], label[20:] = 4, 9
+    write_image(tmp_path / "label.png", label)
+    assert main([*words, "--labels", str(tmp_path / "label.png"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert [row["label"] for row in figures["rows"]] == [4, 9] * 6
+    assert figures["rows"][0]["confidence"] is None
+
+
+def test_command_measures_real_images_and_fields(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    write_image(tmp_path / "a.png", image)
+    blurred_by(np.full((48, 48), 7)).save(tmp_path / "b.blurfield")
+    sources = [str(tmp_path / name) for name in ("a.png", "b.blurfield")]
+    assert main(["measure", *sources, "-o", str(tmp_path / "c.csv"), "--json"]) == 0
+    measured, known = json.loads(capsys.readouterr().out)["rows"]
+    assert measured["pixels"] == 48 * 48
+    assert 0 <= measured["confidence"] <= 1
+    assert known["extent_mean"] == pytest.approx(7, rel=1e-3)
+    assert known["angle"] == pytest.approx(0, abs=0.1)
+
+
+def test_what_was_measured_is_kept_when_it_stops(
+    lapse: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done: list[int] = []
+
+    def estimate(frame: np.ndarray, *_: Any) -> tuple[KernelField, float]:
+        done.append(1)
+        if len(done) == 3:
+            raise Cancelled
+        return blurred_by(frame), 0.0
+
+    monkeypatch.setattr("blurfield.cli._measure.estimate_field", estimate)
+    np.save(tmp_path / "lapse.npy", lapse)
+    words = ["measure", str(tmp_path / "lapse.npy"), "-o", str(tmp_path / "blur.csv")]
+    assert main(words) != 0
+    assert len(read_table(tmp_path / "blur.csv")) == 2
+    capsys.readouterr()
+
+
+def test_command_refuses_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_commands, "estimate_field", None)
+    write_image(tmp_path / "a.png", np.zeros((48, 48), np.uint8))
+    source, table = str(tmp_path / "a.png"), str(tmp_path / "t.csv")
+    for words, complaint in (
+        ([source, "-o", str(tmp_path / "t.txt")], "extension '.txt' is not one of .csv"),
+        ([source, str(tmp_path / "b.png"), "-o", table], "there is no file"),
+        ([source, "-o", table, "--pixel-size", "0"], "must be a number above 0"),
+        ([source, "-o", table, "--labels", str(tmp_path / "b.png")], "there is no file"),
+    ):
+        assert main(["measure", *words]) == 2
+        assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "t.csv").exists()
