@@ -33,7 +33,7 @@ def blur_per_pixel(image: Tensor, kernels: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (N, C, H, W)
-        In the precision of `image` and `kernels` together. Differentiable in both.
+        In the precision of `image` and `kernels` together, at least single. Differentiable in both.
 
     Raises
     ------
@@ -71,6 +71,7 @@ class _Taps(torch.autograd.Function):
     def forward(ctx: Any, padded: Tensor, kernels: Tensor) -> Tensor:
         ctx.save_for_backward(padded, kernels)
         dtype = torch.promote_types(padded.dtype, kernels.dtype)
+        dtype = torch.promote_types(dtype, torch.float32)  # hundreds of taps add up
         shape = (*padded.shape[:2], *kernels.shape[-2:])
         blurry = torch.zeros(shape, dtype=dtype, device=padded.device)
         for tap, window in _windows(padded, kernels):

@@ -70,11 +70,15 @@ def test_single_gradients_are_those_of_both():
     torch.testing.assert_close(alone.grad, both[1].grad)
 
 
-def test_half_precision_kernels_add_up_in_the_precision_of_the_image():
-    image, kernels = img(1, 9, 8)[None].float(), dense_kernels(1, 7, (9, 8)).half()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_half_precision_adds_up_in_single_precision(dtype):
+    image = img(1, 9, 8)[None].to(dtype).requires_grad_()
+    kernels = dense_kernels(1, 7, (9, 8)).half().requires_grad_()
     blurry = blur_per_pixel(image, kernels)
     assert blurry.dtype == torch.float32
-    torch.testing.assert_close(blurry, unfolded(image, kernels.float(), 7))
+    torch.testing.assert_close(blurry, unfolded(image.float(), kernels.float(), 7))
+    blurry.sum().backward()
+    assert (image.grad.dtype, kernels.grad.dtype) == (dtype, torch.float16)
 
 
 def test_inputs_stay_as_they_are():
