@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from blurfield import BlurOperator, Cancelled, KernelField, deblur, simulate
+from blurfield.restoration.denoisers import Denoiser
 from blurfield.restoration.noise import NoiseModel
 from blurfield.restoration.plug_and_play import plug_and_play
 from blurfield.simulation import camera_shake_kernels, photograph
@@ -78,6 +79,20 @@ def test_a_wrong_field_does_no_harm() -> None:
 
 
 @cache
+def test_a_denoiser_that_fails_spoils_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    blurry, field = shaken(noise=0.001)
+
+    def without_colour(self: Denoiser, image: torch.Tensor, sigma: float) -> torch.Tensor:
+        return denoise(self, image, sigma).mean(0).expand_as(image).clone()
+
+    denoise = Denoiser.__call__
+    monkeypatch.setattr(Denoiser, "__call__", without_colour)
+    found = deblur(blurry, field, method="plug-and-play")
+    colours = [np.ptp(image.astype(float), axis=2).mean() for image in (found, astronaut())]
+    assert colours[0] > 0.7 * colours[1]
+    assert psnr(found, astronaut()) > psnr(blurry, astronaut()) + 2
+
+
 def lights() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, KernelField]:
     """A dark scene with lights, blurry, clipped; what it is without them, and around which."""
     generator = torch.Generator().manual_seed(1)

@@ -21,6 +21,9 @@ __all__ = ["alternate"]
 
 #: Steps of the first part are chosen for eigenvalues from here on, see `solve_by_chebyshev`.
 _LEAST_EIGENVALUE = 0.01
+#: A denoiser changes no value by more than so many standard deviations. Beyond that it is no noise
+#: that it takes away, but what it has never seen, such as edges of a single strong colour.
+_MOST_CHANGE = 3.0
 
 
 def alternate(
@@ -68,7 +71,7 @@ def alternate(
         pull = encoding_slope(z, encoding, exposure).square_().mul_(coupling / sigma**2)
         x = _explain(data, x, z, pull, steps)
         advance()
-        z = decode(denoiser(encode(x, encoding), sigma), encoding)
+        z = decode(_denoised(denoiser, encode(x, encoding), sigma), encoding)
         advance()
     return x, z
 
@@ -84,3 +87,8 @@ def _explain(data: DataTerm, x: Tensor, z: Tensor, pull: Tensor, steps: int) -> 
         steps=steps,
     )
     return change.add_(x).clamp_(min=0)
+
+
+def _denoised(denoiser: Denoiser, noisy: Tensor, sigma: float) -> Tensor:
+    most = _MOST_CHANGE * sigma
+    return denoiser(noisy, sigma).sub_(noisy).clamp_(-most, most).add_(noisy)
