@@ -1,7 +1,7 @@
 """The flow of motion kernels: held-out log-likelihood, exactness of its inverse, and samples.
 
-    python benchmarks/flow.py [--weights FILE] [--png FILE] [--train 30000] [--held 5000]
-        [--components 64] [--iterations 20] [--seed 0] [--threads N] [--json]
+    python benchmarks/flow.py [--weights FILE] [--png FILE] [--train 20000] [--held 5000]
+        [--components 48] [--iterations 12] [--seed 0] [--threads N] [--json]
 
 Held out are simulated kernels that no training has seen. Beside the flow stand a Gaussian with a
 diagonal covariance and a mixture of such Gaussians, which are fitted to other simulated kernels, by
@@ -181,10 +181,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", help="file or name; those installed by default")
     parser.add_argument("--png", help="write a picture of kernels and samples to this file")
-    parser.add_argument("--train", type=int, default=30_000, help="kernels for the baselines")
+    parser.add_argument("--train", type=int, default=20_000, help="kernels for the baselines")
     parser.add_argument("--held", type=int, default=5000, help="kernels that are judged")
-    parser.add_argument("--components", type=int, default=64, help="Gaussians of the mixture")
-    parser.add_argument("--iterations", type=int, default=20, help="of expectation maximisation")
+    parser.add_argument("--components", type=int, default=48, help="Gaussians of the mixture")
+    parser.add_argument("--iterations", type=int, default=12, help="of expectation maximisation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="of PyTorch; all cores by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object only")

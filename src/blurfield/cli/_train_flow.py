@@ -62,4 +62,4 @@ def flow(options: argparse.Namespace, console: Console) -> None:
         kernels=options.kernels,
         seed=options.seed,
     )
-    run_training(task, settings, device, options, console)
+    run_training(task, settings, device, options, console, task.settle_file)

@@ -153,8 +153,9 @@ def run_training(
     device: torch.device,
     options: argparse.Namespace,
     console: Console,
+    finish: Callable[[str], None] | None = None,
 ) -> None:
-    """Train, and print what came of it."""
+    """Train, and print what came of it; `finish` is given the file with the exported weights."""
     from blurfield.training.loop import Trainer
 
     trainer = Trainer(
@@ -168,6 +169,8 @@ def run_training(
     )
     result = trainer.run()
     if trainer.is_first:
+        if finish is not None:
+            finish(result["export"])
         figures = "  ".join(
             f"{name} {value:.4g}" for name, value in result.items() if isinstance(value, float)
         )

@@ -18,7 +18,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ARCHITECTURE", "DEQUANTISATION", "KernelFlow"]
+__all__ = ["ARCHITECTURE", "DEQUANTISATION", "KernelFlow", "Normalisation"]
 
 #: Name of the kind of network among checkpoints.
 ARCHITECTURE = "flow"
@@ -88,7 +88,7 @@ class _Coupling(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
 
-class _Normalisation(nn.Module):
+class Normalisation(nn.Module):
     """Batch normalisation that can be inverted.
 
     In training mode it uses the mean and the unbiased variance of the batch and updates the running
@@ -189,7 +189,7 @@ class KernelFlow(nn.Module):
         for block in range(blocks):
             # K is odd, so that the masks are checkerboards.
             first = (block + 1) % 2
-            layers += [_Coupling(dimension, first, hidden), _Normalisation(dimension)]
+            layers += [_Coupling(dimension, first, hidden), Normalisation(dimension)]
         self.net = nn.ModuleList(layers)
 
     @property

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from blurfield.estimation.flow import ARCHITECTURE, KernelFlow
+from blurfield.checkpoints import read_checkpoint, write_checkpoint
+from blurfield.estimation.flow import ARCHITECTURE, KernelFlow, Normalisation
 
 from .kernels import kernel_bank, turn
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
 #: Kernels that are made up front, and what they are divided by: a little more than the largest
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 KERNELS, NORMALIZATION = 100_000, 1.01
 #: Held-out kernels, and the start of their random numbers.
 _HELD, _HELD_SEED = 5000, 20210622
+#: Kernels whose statistics are those of the averaged weights.
+_SETTLING = 8192
 #: Start of the random numbers of the bank, beside the seed of the run.
 _BANK_SEED = 20230618
 
@@ -101,10 +105,46 @@ class FlowTask:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Mean log-likelihood in nats of held-out kernels, which are always the same."""
         flow = _unwrapped(network)
+        self.settle(flow)
         generator = torch.Generator(self._device).manual_seed(_HELD_SEED)
         kernels = self._held.float()
         points = flow.preprocess(kernels, _noise(kernels, generator))
         return {"log_likelihood": float(flow.log_likelihood(points).mean())}
+
+    @torch.no_grad()
+    def settle(self, flow: KernelFlow) -> None:
+        """Set the running statistics to those of some kernels of the training.
+
+        What is validated and exported are averages of the weights over many steps, and the averages
+        of the statistics don't go with them.
+        """
+        generator = torch.Generator(self._device).manual_seed(_BANK_SEED)
+        which = torch.randperm(len(self._bank), generator=generator, device=self._device)
+        kernels = self._bank[which[:_SETTLING]].float()
+        x = flow.preprocess(kernels, _noise(kernels, generator))
+        for layer in flow.net:
+            if isinstance(layer, Normalisation):
+                variance, mean = torch.var_mean(x, dim=0, correction=1)
+                layer.running_mean.copy_(mean)
+                layer.running_var.copy_(variance)
+            x, _ = layer(x)
+
+    def settle_file(self, path: str | os.PathLike[str]) -> None:
+        """Do the same to weights in a file, in half precision."""
+        weights = read_checkpoint(path)
+        flow = KernelFlow(**weights.config)
+        flow.load_state_dict(weights.load())
+        flow.to(self._device).eval()
+        self.settle(flow)
+        write_checkpoint(
+            path,
+            {name: values.half() for name, values in flow.state_dict().items()},
+            architecture=weights.architecture,
+            config=weights.config,
+            gamma=weights.gamma,
+            origin=weights.origin,
+            **{name: fact for name, fact in weights.facts.items() if name != "version"},
+        )
 
     def _kernels(self, count: int, seed: int) -> Tensor:
         size = self.config["kernel_size"]
