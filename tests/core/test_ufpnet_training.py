@@ -61,17 +61,20 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("stride", [1, 4])
-def test_loss_is_that_of_the_paper(pairs: Path, stride: int) -> None:
+@pytest.mark.parametrize(("stride", "raw_sums"), [(1, True), (4, True), (1, False)])
+def test_loss_is_that_of_the_paper(pairs: Path, stride: int, raw_sums: bool) -> None:
     torch.manual_seed(0)
-    one = task(pairs, reblur=0.5, reblur_gamma=1.0, stride=stride)
+    one = task(pairs, reblur=0.5, reblur_gamma=1.0, raw_sums=raw_sums, stride=stride)
     network, batch = one.network(), one.make(generator(), 0)
     torch.nn.init.normal_(network.ending.weight, std=0.05)
     terms = one.losses(network, batch, generator())
     restored = network(batch.blurry)
     psnr = -10 * ((restored - batch.sharp) ** 2).mean((1, 2, 3)).log10().mean()
     torch.testing.assert_close(terms["psnr"], psnr, rtol=1e-4, atol=0)
-    again = blur_per_pixel(restored.clamp_min(0), network.estimate(batch.blurry))
+    kernels = network.estimate(batch.blurry)
+    if not raw_sums:
+        kernels = kernels / kernels.sum(1, keepdim=True)
+    again = blur_per_pixel(restored.clamp_min(0), kernels)
     difference = (again.clamp_min(0.5 / 255) - batch.blurry)[..., 2:-2, 2:-2].abs().mean()
     torch.testing.assert_close(terms["reblur"], difference, rtol=1e-3, atol=0)
     torch.testing.assert_close(terms["loss"], 0.5 * difference - psnr, rtol=1e-4, atol=0)

@@ -76,6 +76,11 @@ def add_parser(
         "values as they are stored, as published; as in the training of the kernels",
     )
     network.add_argument(
+        "--raw-sums",
+        action="store_true",
+        help="reblur with kernels of the sums that they have, as published; default: of sum 1",
+    )
+    network.add_argument(
         "--noise",
         action="store_true",
         help="mix codes with noise as far as they are uncertain, as published",
@@ -108,6 +113,7 @@ def ufpnet(options: argparse.Namespace, console: Console) -> None:
         config=config,
         reblur=options.reblur,
         reblur_gamma=options.reblur_gamma,
+        raw_sums=options.raw_sums,
         noise=options.noise,
     )
     run_training(task, settings, device, options, console)

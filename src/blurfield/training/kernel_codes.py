@@ -160,7 +160,7 @@ class KernelTask:
     def reblurred(self, sharp: Tensor, kernels: Tensor) -> Tensor:
         """Blur sharp images with raw kernels as the loss does, see `reblurred`."""
         if not self._raw_sums:
-            kernels = kernels / kernels.sum(1, keepdim=True).clamp_min(_LEAST_SUM)
+            kernels = with_sum_one(kernels)
         return reblurred(sharp, kernels, self._reblur_gamma)
 
     @torch.no_grad()
@@ -202,6 +202,11 @@ def load_flow(weights: str | os.PathLike[str] | None = None) -> KernelFlow:
     flow = KernelFlow(**checkpoint.config)
     flow.load_state_dict(checkpoint.load())
     return flow.requires_grad_(False).eval()
+
+
+def with_sum_one(kernels: Tensor) -> Tensor:
+    """Raw kernels (N, K², h, w) divided by their sums."""
+    return kernels / kernels.sum(1, keepdim=True).clamp_min(_LEAST_SUM)
 
 
 def reblurred(sharp: Tensor, kernels: Tensor, gamma: float = GAMMA) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from blurfield.restoration.ufpnet_network import ARCHITECTURE, UFPNet, kernels_of_pixels
 
 from .images import GAMMA
-from .kernel_codes import inner, psnr, reblurred
+from .kernel_codes import inner, psnr, reblurred, with_sum_one
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,9 @@ class UFPNetTask:
     reblur_gamma : float
         Exponent from the images' values to those that the blur adds up, as it was when the network
         for kernels was trained: 2.2 for linear light, 1 for the values as they are stored.
+    raw_sums : bool
+        Whether kernels blur with the sums that they have, as published; otherwise with sum 1, as
+        `KernelTask` reblurs with them. The network is told raw kernels either way.
     noise : bool
         Mix codes with noise as far as they are uncertain, as the authors do. Restoration does not,
         unless asked to, so that the kernels of training are those of use by default.
@@ -68,6 +71,7 @@ class UFPNetTask:
         config: Mapping[str, Any] | None = None,
         reblur: float = 0.01,
         reblur_gamma: float = GAMMA,
+        raw_sums: bool = False,
         noise: bool = False,
     ) -> None:
         if not reblur >= 0:
@@ -85,7 +89,8 @@ class UFPNetTask:
         self._samples = samples
         self._estimator = estimator.requires_grad_(False).eval()
         self._size = int(estimator.config["kernel_size"])
-        self._reblur, self._reblur_gamma, self._noise = reblur, reblur_gamma, noise
+        self._reblur, self._reblur_gamma = reblur, reblur_gamma
+        self._raw_sums, self._noise = raw_sums, noise
 
     def network(self) -> nn.Module:
         """A new network with the given estimator, which is not trained."""
@@ -119,6 +124,8 @@ class UFPNetTask:
         loss = 10 / math.log(10) * (errors + _TINY).log().mean()
         terms = {"psnr": -loss.detach()}
         if self._reblur:
+            if not self._raw_sums:
+                kernels = with_sum_one(kernels)
             again = reblurred(restored, kernels, self._reblur_gamma)
             terms["reblur"] = (again - inner(batch.blurry, self._size)).abs().mean()
             loss = loss + self._reblur * terms["reblur"]
