@@ -38,8 +38,8 @@ _LEAST_SQUARE = 1e-9
 #: much each kind of evidence changes it. They were fitted to 126 restored images (14 training
 #: photographs with three kinds of blur, 1 % noise, the fields of the windowed estimator, three
 #: methods) so that the mean gain in PSNR is high and hardly any image becomes worse, see
-#: docs/evaluation.md.
-_PRIOR, _PER_MISFIT, _PER_AMPLIFICATION, _PER_MIRROR = -0.3, 2.5, 0.9, 52.0
+#: docs/evaluation.md; the first one was then lowered by 0.1, since less noise needs more caution.
+_PRIOR, _PER_MISFIT, _PER_AMPLIFICATION, _PER_MIRROR = -0.4, 2.5, 0.9, 52.0
 
 
 def doubt_in_estimate(
@@ -58,7 +58,7 @@ def doubt_in_estimate(
     made with it is hence trusted by degrees, and the share p of the way from the blurry image to
     the restored one is gone::
 
-        p = o / (1 + o),  o = 0.74 · misfit^−2.5 · amplification^−0.9 · sparsity^52
+        p = o / (1 + o),  o = 0.67 · misfit^−2.5 · amplification^−0.9 · sparsity^52
 
     The misfit is the mean squared residual, in units of the noise. The amplification is how much
     restoration has changed the image, relative to how much the field's blur changes the blurry
