@@ -153,3 +153,18 @@ def test_flows_without_connected_samples(weights: Path, monkeypatch: pytest.Monk
     )
     with pytest.raises(ValueError, match="has it been trained"):
         sample_kernels(1, checkpoint=weights, device="cpu")
+
+
+def test_weights_of_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BLURFIELD_DATA", str(tmp_path))  # nothing that a user has imported
+    kernels = shakes(200, 19)
+    order = torch.randperm(361, generator=torch.Generator().manual_seed(0))
+    shuffled = kernels.flatten(1)[:, order].reshape(kernels.shape)
+    shuffled = shuffled + shuffled.flip(-2, -1)  # the centroid stays in the middle
+    likely, unlikely, seen = (
+        float(kernel_log_likelihood(k, device="cpu", draws=2).mean())
+        for k in (kernels, shuffled, torch.from_numpy(sample_kernels(200, device="cpu")))
+    )
+    assert likely > -520
+    assert unlikely < likely - 100
+    assert abs(seen - likely) < 60
