@@ -101,3 +101,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, *small, "--steps", "3"]) == 2
     assert "give --resume" in capsys.readouterr().err
     assert main([*words, *small, "--steps", "3", "--resume"]) == 0
+    # Weights to begin with say how large the flow is.
+    begun = [*words[:3], str(tmp_path / "other"), *words[4:], "--kernels", "50", "--steps", "1"]
+    assert main([*begun, "--from", result["export"]]) == 0
+    assert read_checkpoint(tmp_path / "other" / "flow.safetensors").config["hidden"] == 4

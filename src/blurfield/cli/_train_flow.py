@@ -53,12 +53,17 @@ def add_parser(
 def flow(options: argparse.Namespace, console: Console) -> None:
     """Train the flow of motion kernels."""
     settings, device = prepare_run(options, _BATCH, decay=_DECAY, betas=(0.9, 0.999))
+    from blurfield.checkpoints import resolve
+    from blurfield.estimation.flow import ARCHITECTURE
     from blurfield.training.flow import FlowTask
 
+    config = {name: getattr(options, name) for name in ("kernel_size", "hidden", "blocks")}
+    if options.start:
+        config = resolve(options.start, ARCHITECTURE).config
     task = FlowTask(
         device,
         settings.batch,
-        config={name: getattr(options, name) for name in ("kernel_size", "hidden", "blocks")},
+        config=config,
         kernels=options.kernels,
         seed=options.seed,
     )
