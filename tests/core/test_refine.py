@@ -46,7 +46,9 @@ def rough() -> KernelField:
     mixing = torch.tensor([0.9, 0.1])[:, None, None].expand(2, 2, 2)
     delta = torch.zeros_like(smeared)
     delta[:, 8, 8] = 1
-    return KernelField(torch.cat([smeared, delta]), mixing, (SIDE, SIDE), {"model": "windowed"})
+    maps = {"confidence": torch.full((3, 3), 0.5)}
+    kernels = torch.cat([smeared, delta])
+    return KernelField(kernels, mixing, (SIDE, SIDE), {"model": "windowed"}, maps)
 
 
 def test_rough_kernels_become_like_the_true_one() -> None:
@@ -57,6 +59,7 @@ def test_rough_kernels_become_like_the_true_one() -> None:
     assert similarity(refined, truth).mean > similarity(field, truth).mean + 0.04
     assert refined.metadata == {"model": "windowed", "refined": 3}
     assert refined.basis.shape == field.basis.shape
+    assert torch.equal(refined.maps["confidence"], field.maps["confidence"])
     assert refined.mixing.shape == (2, SIDE // 16, SIDE // 16)
     assert not refined.basis.requires_grad
     for kept, now in zip(before, (field.basis, field.mixing, light), strict=True):

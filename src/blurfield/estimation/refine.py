@@ -304,7 +304,7 @@ def _improved(
         reporter.advance()
     with torch.no_grad():
         found = current()
-    return KernelField(found.basis, found.mixing, field.shape, dict(field.metadata))
+    return KernelField(found.basis, found.mixing, field.shape, field.metadata, field.maps)
 
 
 def _on_nodes(field: KernelField) -> Tensor:
