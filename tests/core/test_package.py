@@ -40,7 +40,8 @@ LAYERS = [
         "restoration",
         "simulation",
     },
-    {"region_statistics", "training", "evaluation"},
+    {"region_statistics"},
+    {"measurement", "training", "evaluation"},
     {"demo"},
     {"cli", "__main__"},
 ]
