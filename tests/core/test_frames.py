@@ -127,7 +127,7 @@ def test_unknown_axes(
 def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("no image")
     with (
-        pytest.raises(ValueError, match="cannot read .*as images"),
+        pytest.raises(ValueError, match=r"cannot read .*as images"),
         open_frames(tmp_path / "a.tif"),
     ):
         pass
