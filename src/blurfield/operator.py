@@ -81,7 +81,7 @@ class BlurOperator:
             raise ValueError(f"prune must be in [0, 1), but is {prune}")
         self.field = field
         self.boundary = boundary
-        poll = poll or _do_nothing
+        poll = poll or do_nothing
         engine = _shifts.ShiftEngine if field.is_one_tap else _fft_tiles.TileEngine
         with torch.no_grad():
             self._engine = engine(field, boundary, prune, poll)
@@ -244,5 +244,5 @@ _STEEPNESS = 50.0
 _Engine = _shifts.ShiftEngine | _fft_tiles.TileEngine
 
 
-def _do_nothing() -> None:
+def do_nothing() -> None:
     """Poll nobody."""

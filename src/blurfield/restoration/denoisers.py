@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from blurfield._threads import map_in_order, poll_within
 from blurfield.checkpoints import resolve
+from blurfield.operator import do_nothing
 from blurfield.precision import memory_format, network_dtype
 
 from .overlapping_tiles import Tile, overlapping_tiles
@@ -169,7 +170,7 @@ class Denoiser:
         network.to(device, self._dtype)
         network.to(memory_format=memory_format(device))  # type: ignore[call-overload]
         self.network = network.requires_grad_(False).eval()
-        self._poll = poll or _do_nothing
+        self._poll = poll or do_nothing
         within = poll_within(self._poll)
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -285,7 +286,3 @@ def _blocks(width: int, count: int) -> list[nn.Module]:
 
 def _conv(inward: int, outward: int) -> nn.Conv2d:
     return nn.Conv2d(inward, outward, 3, padding=1, bias=False)
-
-
-def _do_nothing() -> None:
-    """Take the place of a poll."""
