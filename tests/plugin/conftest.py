@@ -12,7 +12,7 @@ from napari.utils.notifications import notification_manager
 
 import blurfield
 from blurfield import KernelField
-from napari_blurfield import _jobs
+from napari_blurfield import _jobs, _settings
 from napari_blurfield.widgets import DeblurWidget, EstimateWidget, MaskWidget
 
 if TYPE_CHECKING:
@@ -108,6 +108,13 @@ def finish(qtbot: Any) -> Callable[[Any], None]:
         qtbot.waitUntil(lambda: widget.job is None and not _jobs._running, timeout=60_000)
 
     return wait
+
+
+@pytest.fixture(autouse=True)
+def built_in_settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that the user of this machine made change no test."""
+    if "plugin_settings" not in request.fixturenames:
+        monkeypatch.setattr(_settings, "_stored", lambda: None)
 
 
 @pytest.fixture(autouse=True)

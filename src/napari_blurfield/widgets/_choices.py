@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari.layers import Image
 from qtpy.QtCore import Qt
@@ -48,6 +48,8 @@ class Choice(QComboBox):
 
     #: The chosen value is another one than before.
     changed = Signal(object)
+    #: Whether a person sets it, so that it has a default; others follow the viewer.
+    is_setting: ClassVar[bool] = True
 
     def __init__(
         self, entries: Sequence[tuple[str, Any]] = (), parent: QWidget | None = None
@@ -104,6 +106,16 @@ class Choice(QComboBox):
         if isinstance(model, QStandardItemModel) and (item := model.item(index)) is not None:
             item.setEnabled(usable)
 
+    def offers(self, value: Any) -> bool:
+        """Return whether a value is there and can be chosen."""
+        if value not in self._values:
+            return False
+        model = self.model()
+        item = (
+            model.item(self._values.index(value)) if isinstance(model, QStandardItemModel) else None
+        )
+        return item is None or item.isEnabled()
+
     def _announce(self, *_: object) -> None:
         value = self.value
         if value is not self._last:
@@ -113,6 +125,8 @@ class Choice(QComboBox):
 
 class ImageChoice(Choice):
     """A choice among the image layers of a viewer that follows the active layer."""
+
+    is_setting = False
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
@@ -152,6 +166,8 @@ class FieldChoice(Choice):
     image : ImageChoice, optional
         Which image the field is for.
     """
+
+    is_setting = False
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_blurfield._jobs import explain
 from napari_blurfield._lifetime import Connections
+from napari_blurfield._settings import defaults
 from napari_blurfield._source import Source, displayed_frame, frame_words
 
 from ._choices import Choice, ImageChoice
@@ -55,6 +56,7 @@ class ImageToolWidget(ToolWidget):
             "all others.",
         )
         self.add_row("Device", self.device, "Where to compute. Automatic: a GPU if there is one.")
+        self.start_with(self.device, lambda settings: settings.device)
 
     def take(self) -> Source:
         """Return the chosen image, as the viewer shows it now.
@@ -125,5 +127,8 @@ class DeviceChoice(Choice):
                 ]
             if backends.mps.is_available():
                 devices.append(("Apple GPU", "mps"))
+        preferred = defaults().device
+        if not any(value.startswith(preferred) for _, value in devices):
+            devices.append((f"GPU ({preferred})", preferred))
         if [value for _, value in devices] != self.values:
             self.fill(devices)

@@ -23,12 +23,16 @@ from qtpy.QtWidgets import (
 
 from napari_blurfield._jobs import Job, explain
 from napari_blurfield._lifetime import behind_proxy, when_destroyed
+from napari_blurfield._settings import defaults
+
+from ._controls import is_setting, set_value, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from napari.components import ViewerModel
 
+    from napari_blurfield._settings import Defaults
     from napari_blurfield.functions import Outcome
     from napari_blurfield.layers import LayerData
 
@@ -60,6 +64,7 @@ class ToolWidget(QWidget):
         self.job: Job | None = None
         self._held: list[Job] = []  # shared with the callback below, which must not hold this
         self._source: weakref.ref[Layer] | None = None
+        self._initial: dict[QWidget, Callable[[], Any]] = {}
 
         self._form = QFormLayout()
         self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
@@ -77,14 +82,27 @@ class ToolWidget(QWidget):
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         describe(self.status, "Status", "What is being done, or how the last run ended.")
 
+        self.restore_button = QPushButton("Restore defaults")
+        describe(
+            self.restore_button,
+            "Restore defaults",
+            "Set all controls to what they start with: the plugin's settings in napari's "
+            "Preferences, and the usual values.",
+        )
+        self.restore_button.clicked.connect(self.restore_defaults)
+
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.cancel_button)
+        after = QHBoxLayout()
+        after.addStretch(1)
+        after.addWidget(self.restore_button)
         column = QVBoxLayout()
         column.addLayout(self._form)
         column.addLayout(buttons)
         column.addWidget(self.progress_bar)
         column.addWidget(self.status)
+        column.addLayout(after)
         column.addStretch(1)
         self._inner = QWidget()
         self._inner.setLayout(column)
@@ -108,6 +126,7 @@ class ToolWidget(QWidget):
     def add_row(self, label: str, widget: QWidget, tooltip: str) -> None:
         """Add a labelled control to the form."""
         describe(widget, label, tooltip)
+        self._remember(widget)
         caption = QLabel(label)
         caption.setToolTip(tooltip)
         caption.setBuddy(widget)
@@ -116,7 +135,18 @@ class ToolWidget(QWidget):
     def add_wide_row(self, widget: QWidget, name: str, tooltip: str) -> None:
         """Add a control that needs no label, or has its own."""
         describe(widget, name, tooltip)
+        self._remember(widget)
         self._form.addRow(widget)
+
+    def start_with(self, control: QWidget, setting: Callable[[Defaults], Any]) -> None:
+        """Let a control that was added start with a setting of the plugin, and return to it."""
+        self._initial[control] = lambda: setting(defaults())
+        set_value(control, setting(defaults()))
+
+    def restore_defaults(self) -> None:
+        """Set all controls to what they start with, as the button does."""
+        for control, initial in self._initial.items():
+            set_value(control, initial())
 
     def capture(self, layer: Layer | None) -> None:
         """Remember the layer that the job works on, to notice if it goes away."""
@@ -162,6 +192,11 @@ class ToolWidget(QWidget):
         if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.cancel()
         return super().event(event)
+
+    def _remember(self, control: QWidget) -> None:
+        if is_setting(control):
+            value = value_of(control)
+            self._initial[control] = lambda: value
 
     def _show_busy(self, busy: bool) -> None:
         self.run_button.setEnabled(not busy)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QPushButton
+from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QPushButton
 from superqt import QLabeledDoubleSlider
 
 from blurfield.restoration import METHODS
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Stands for a field that is still to be estimated.
 ESTIMATE = "estimate"
+
+_GB = 10**9
 
 
 class DeblurWidget(ImageToolWidget):
@@ -61,6 +63,7 @@ class DeblurWidget(ImageToolWidget):
         )
         self.method.changed.connect(self._offer_variants)
         self._offer_variants(self.method.value)
+        self.start_with(self.method, lambda settings: settings.method)
         self.strength = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.strength.setRange(0.0, 1.0)
         self.strength.setSingleStep(0.05)  # type: ignore[arg-type]
@@ -72,6 +75,18 @@ class DeblurWidget(ImageToolWidget):
             "From 0, calm and faithful, to 1, crisp: more brings out finer detail, and more noise "
             "and ringing with it.",
         )
+        self.memory = QDoubleSpinBox()
+        self.memory.setRange(0.0, 10_000.0)
+        self.memory.setDecimals(1)
+        self.memory.setSuffix(" GB")
+        self.memory.setSpecialValueText("automatic")
+        self.add_row(
+            "Memory",
+            self.memory,
+            "How much memory to use; larger images are deblurred in parts, with the same result. "
+            "Automatic: most of what is free.",
+        )
+        self.start_with(self.memory, lambda settings: (settings.memory or 0) / _GB)
         self.add_computing_rows()
         self.run_button.clicked.connect(self.run)
 
@@ -113,6 +128,7 @@ class DeblurWidget(ImageToolWidget):
                     strength=self.strength.value(),
                     gamma=self.gamma.value,
                     device=self.device.value,
+                    memory=round(self.memory.value() * _GB) or "auto",
                     **({"variant": variant} if variant else {}),
                 ),
                 f"Deblurring {source.name}",

@@ -68,6 +68,7 @@ class EstimateWidget(ImageToolWidget):
         )
         self.model = ModelChoice()
         self.add_row("Model", self.model, "How the blur is estimated.")
+        self.start_with(self.model, lambda settings: settings.model)
         self.largest = QSpinBox()
         self.largest.setRange(_AUTOMATIC, 129)
         self.largest.setSingleStep(2)
