@@ -43,9 +43,14 @@ ROLES = {
     "basis": "basis kernels",
     "uncertainty": "kernel uncertainty",
     "deblurred": "deblurred",
+    "reblurred": "reblurred",
+    "simulated": "simulated blur",
+    "residual": "residual",
 }
+#: Roles of the layers that were made from an image with a field, and stand for neither.
+RESULT_ROLES = frozenset({"deblurred", "reblurred", "simulated", "residual"})
 #: Roles of the layers that stand for a field rather than for an image.
-FIELD_ROLES = frozenset(ROLES) - {"deblurred"}
+FIELD_ROLES = frozenset(ROLES) - RESULT_ROLES
 
 #: Of a field of more kernels (dense per-pixel fields have hundreds), an approximation by so many is
 #: shown kernel by kernel.

@@ -201,8 +201,11 @@ class FieldChoice(Choice):
         """
         from blurfield import KernelField
 
-        field = KernelField.load(path)
-        self._opened.append((path.name, field))
+        self.add(path.name, KernelField.load(path))
+
+    def add(self, name: str, field: KernelField) -> None:
+        """Add a field that no layer shows, and choose it."""
+        self._opened.append((name, field))
         self._refresh()
         self.value = field
 
