@@ -127,3 +127,26 @@ def available_memory(device: torch.device) -> int:
     except (OSError, KeyError, ValueError):
         # No such figure but on Linux: a size that any machine able to run PyTorch has.
         return 4 << 30
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that a device has no memory left."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # The CPU's allocator, those of other devices, and the FFT library have no type of their own.
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        words in text for words in ("can't allocate memory", "out of memory", "bad_alloc")
+    )
+
+
+def release_memory(device: torch.device) -> None:
+    """Give memory that is kept for later back to the device."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

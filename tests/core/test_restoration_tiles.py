@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -205,6 +205,35 @@ class TestEntry:
         monkeypatch.setattr(deblurring, "available_memory", lambda device: SMALL)
         _, info = deblur(*blurry(), iterations=1, device="cpu", return_info=True)
         assert info["tiles"] > 1
+
+    @pytest.mark.parametrize(
+        "cause",
+        [
+            torch.OutOfMemoryError("CUDA out of memory"),
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            MemoryError("Unable to allocate 3 GiB"),
+        ],
+    )
+    def test_memory_that_runs_out_leads_to_smaller_tiles(self, monkeypatch, cause):
+        image, field = blurry()
+        expected = deblur(image, field, "tikhonov")
+        seen = []
+
+        choice = deblurring.choose_method("tikhonov", {})
+
+        @wraps(choice.solve)
+        def limited(planes, *args, **options):
+            seen.append(planes.shape[-1])
+            if planes.shape[-1] > 300:
+                raise cause
+            return choice.solve(planes, *args, **options)
+
+        limits = choice._replace(solve=limited)
+        monkeypatch.setattr(deblurring, "choose_method", lambda *_, **__: limits)
+        result, info = deblur(image, field, "tikhonov", return_info=True)
+        assert seen[0] == 400
+        assert info["tiles"] > 1
+        assert np.abs(result.astype(int) - expected).max() <= 1
 
     @pytest.mark.parametrize("memory", [0, -5, 2.5, "much"])
     def test_wrong_memory(self, memory):

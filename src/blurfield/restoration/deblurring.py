@@ -7,11 +7,17 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from blurfield.compute import available_memory, choose_device, usable_share
+from blurfield.compute import (
+    available_memory,
+    choose_device,
+    is_out_of_memory,
+    release_memory,
+    usable_share,
+)
 from blurfield.image_parts import ImageParts
 
 from .methods import choose_method, is_estimated
-from .tiles import bytes_needed, deblur_in_tiles
+from .tiles import bytes_needed, deblur_in_tiles, least_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
     from blurfield.compute import ProgressCallback
     from blurfield.field import KernelField
     from blurfield.images import LinearImage
+
+    from .methods import Solver
 
 __all__ = ["deblur"]
 
@@ -143,27 +151,16 @@ def deblur(
         )
         check_size(source, field)
         common = {"gamma": source.gamma, "smoothing": smoothing, **own}
-        if "memory" in inspect.signature(chosen_method.solve).parameters:
-            common["memory"] = limit
-        height, width = source.shape
-        if bytes_needed(source.shape, source.channels) <= limit:
-            whole = source.read(slice(0, height), slice(0, width), chosen)
-            planes, facts = chosen_method.solve(
-                whole.planes, field.to(chosen), progress=progress, **common
-            )
-            facts.pop("repeat", None)
-            result = whole.to_array(planes, dtype)
-        else:
-            result, facts = deblur_in_tiles(
-                source,
-                field,
-                chosen_method.solve,
-                memory=limit,
-                device=chosen,
-                dtype=dtype,
-                progress=progress,
-                options=common,
-            )
+        result, facts = _within_memory(
+            source,
+            field,
+            chosen_method.solve,
+            limit,
+            device=chosen,
+            dtype=dtype,
+            progress=progress,
+            options=common,
+        )
     if not return_info:
         return result
     return result, {
@@ -175,6 +172,52 @@ def deblur(
         "options": own,
         **facts,
     }
+
+
+def _within_memory(
+    source: ImageParts,
+    field: KernelField,
+    solve: Solver,
+    memory: int,
+    *,
+    device: torch.device,
+    dtype: Any,
+    progress: ProgressCallback | None,
+    options: dict[str, Any],
+) -> tuple[Any, dict[str, Any]]:
+    """Restore an image at once or in tiles, in smaller ones each time memory has run out.
+
+    What is free before a run is a guess: other programs take memory meanwhile, and what a GPU has
+    left may lie in pieces.
+    """
+    height, width = source.shape
+    needed = bytes_needed(source.shape, source.channels)
+    least = least_bytes(field, source.channels)
+    limited = "memory" in inspect.signature(solve).parameters
+    while True:
+        own = {**options, "memory": memory} if limited else options
+        try:
+            if needed > memory:
+                return deblur_in_tiles(
+                    source,
+                    field,
+                    solve,
+                    memory=memory,
+                    device=device,
+                    dtype=dtype,
+                    progress=progress,
+                    options=own,
+                )
+            whole = source.read(slice(0, height), slice(0, width), device)
+            planes, facts = solve(whole.planes, field.to(device), progress=progress, **own)
+            facts.pop("repeat", None)
+            return whole.to_array(planes, dtype), facts
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or memory <= least:
+                raise
+        # Only now the exception is gone, and with it what the calls that it ended had in use.
+        memory = max(min(memory, needed) // 2, least)
+        release_memory(device)
 
 
 def _smoothing(strength: float) -> float:
@@ -212,13 +255,10 @@ def check_size(source: LinearImage | ImageParts, field: KernelField) -> None:
 @contextmanager
 def explained_memory_errors(what: str, device: torch.device) -> Iterator[None]:
     """Turn a device's out-of-memory errors into a MemoryError that says what helps."""
-    import torch
-
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not full:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         elsewhere = "" if device.type == "cpu" else " or compute with device='cpu'"
         raise MemoryError(

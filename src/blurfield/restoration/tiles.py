@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .methods import Solver
     from .pilot import Part
 
-__all__ = ["bytes_needed", "deblur_in_tiles"]
+__all__ = ["bytes_needed", "deblur_in_tiles", "least_bytes"]
 
 #: Kernel sides, and pixels in addition, by which tiles overlap. What lies beyond the edge of a tile
 #: changes its result near the edge: with 1 % noise by 1e-3 up to five kernels from it, and without
@@ -42,6 +42,21 @@ _STEPS = 1000
 def bytes_needed(shape: tuple[int, int], channels: int) -> int:
     """Memory that a solver takes for an image of a shape, in addition to the image."""
     return 4 * shape[0] * shape[1] * channels * _NUMBERS
+
+
+def least_bytes(field: KernelField, channels: int) -> int:
+    """Memory below which tiles of an image with this field don't get smaller."""
+    height, width = (min(length, 3 * _overlap(field)) for length in field.shape)
+    return int(height * width * _bytes_per_pixel(field, channels))
+
+
+def _overlap(field: KernelField) -> int:
+    return _OVERLAP * field.kernel_size + _LEAST_OVERLAP
+
+
+def _bytes_per_pixel(field: KernelField, channels: int) -> int:
+    # The part of a field that is cut out has mixing coefficients for each pixel.
+    return bytes_needed((1, 1), channels) + 4 * field.num_kernels
 
 
 def deblur_in_tiles(
@@ -94,9 +109,8 @@ def deblur_in_tiles(
         What the solver tells of the first part that it restored, the number of ``tiles``, and
         ``unexplained`` of all of them.
     """
-    overlap = _OVERLAP * field.kernel_size + _LEAST_OVERLAP
-    # The part of a field that is cut out has mixing coefficients for each pixel.
-    most = memory // (bytes_needed((1, 1), image.channels) + 4 * field.num_kernels)
+    overlap = _overlap(field)
+    most = memory // _bytes_per_pixel(field, image.channels)
     tiles = list(overlapping_tiles(*image.shape, most=most, overlap=overlap, multiple=_MULTIPLE))
     taken = inspect.signature(solve).parameters
     common = dict(options)
