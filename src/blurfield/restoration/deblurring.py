@@ -107,8 +107,9 @@ def deblur(
         Of the shape, type and value scale of `image`; integers are rounded and clipped.
     info : dict
         Only with `return_info`: ``method``, ``variant``, ``gamma``, ``device``, ``strength``,
-        ``options`` as given, ``iterations`` run, whether ``converged``, the number of ``tiles``
-        if there were several, and what else the method tells.
+        ``options`` as given, ``memory`` in bytes that was allowed, ``iterations`` run, whether
+        ``converged``, the number of ``tiles`` if there were several, and what else the method
+        tells. Given again, they lead to the same result.
 
     Raises
     ------
@@ -198,7 +199,7 @@ def _within_memory(
         own = {**options, "memory": memory} if limited else options
         try:
             if needed > memory:
-                return deblur_in_tiles(
+                result, facts = deblur_in_tiles(
                     source,
                     field,
                     solve,
@@ -208,10 +209,12 @@ def _within_memory(
                     progress=progress,
                     options=own,
                 )
-            whole = source.read(slice(0, height), slice(0, width), device)
-            planes, facts = solve(whole.planes, field.to(device), progress=progress, **own)
-            facts.pop("repeat", None)
-            return whole.to_array(planes, dtype), facts
+            else:
+                whole = source.read(slice(0, height), slice(0, width), device)
+                planes, facts = solve(whole.planes, field.to(device), progress=progress, **own)
+                facts.pop("repeat", None)
+                result = whole.to_array(planes, dtype)
+            return result, {"memory": memory, **facts}
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or memory <= least:
                 raise
