@@ -1,22 +1,22 @@
-"""Single blur kernels from the files of other programs and data sets."""
+"""Single blur kernels in files, those of other programs and data sets among them."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from .files import read_image, require_file
+from .files import atomic_write, read_image, require_file, write_image
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 #: Names that kernels go by, in lower case, when a file holds other arrays too.
 _KERNEL_NAMES = {"f", "h", "k", "ker", "kernel", "psf"}
@@ -34,6 +34,9 @@ _LARGEST_SIDE = 1025
 
 #: Negative values down to this share of the largest value are rounding.
 _ROUNDING = 1e-6
+
+#: Extensions of the files that `write_kernel` writes, in lower case.
+KERNEL_SUFFIXES = (".npy", ".tif", ".tiff", ".png", ".csv")
 
 #: What readers raise on damaged files; scipy's own error class derives from Exception alone.
 _DAMAGED = (
@@ -60,7 +63,7 @@ def read_kernel(
     Parameters
     ----------
     path : path-like
-        MATLAB file (``.mat``, up to version 7), ``.npy``, ``.npz``, or a grey image.
+        MATLAB file (``.mat``, up to version 7), ``.npy``, ``.npz``, ``.csv``, or a grey image.
     name : str, optional
         Which array of a ``.mat`` or ``.npz`` file to take. By default the only 2-D array, or
         the only one called kernel, ker, k, f, h or psf.
@@ -100,12 +103,60 @@ def read_kernel(
     return torch.from_numpy(placed.astype(np.float32))
 
 
+def write_kernel(path: str | os.PathLike[str], psf: ArrayLike) -> Path:
+    """Write a point-spread function to a file that `read_kernel` reads, completely or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        The extension decides the format: ``.npy``, ``.tif`` (float32) and ``.csv`` keep the values;
+        ``.png`` has 16 bits, of which the largest value takes all, for looking at it.
+    psf : array_like, shape (K, K)
+        Non-negative: the kernel as people see it, rotated by 180° against that of a field.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If the extension is unknown, or the values are not those of a kernel.
+    OSError
+        If the file cannot be written.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in KERNEL_SUFFIXES:
+        raise ValueError(
+            f"cannot write {path}: the extension {suffix!r} is not one of "
+            f"{', '.join(KERNEL_SUFFIXES)}"
+        )
+    values = np.asarray(psf, dtype=np.float32)
+    if values.ndim != 2 or not np.isfinite(values).all() or values.min(initial=0) < 0:
+        raise ValueError(
+            f"cannot write {path}: a kernel has two axes and values ≥ 0, unlike this array of "
+            f"shape {values.shape}"
+        )
+    if suffix == ".csv":
+        with atomic_write(target) as temporary:
+            np.savetxt(temporary, values, delimiter=",", fmt="%.9g")
+        return target
+    if suffix == ".png":
+        values = values / max(float(values.max(initial=0)), np.finfo(np.float32).tiny)
+        return write_image(target, np.rint(values * np.iinfo(np.uint16).max).astype(np.uint16))
+    return write_image(target, values)
+
+
 def _read_arrays(file: Path) -> dict[str, NDArray[Any]]:
     """Read the arrays of a file by name; a file with one array has the name ''."""
     suffix = file.suffix.lower()
     try:
         if suffix == ".mat":
             return _read_mat(file)
+        if suffix == ".csv":
+            return {"": np.loadtxt(file, delimiter=",", ndmin=2)}
         if suffix in {".npy", ".npz"}:
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):

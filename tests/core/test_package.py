@@ -40,7 +40,7 @@ LAYERS = [
         "restoration",
         "simulation",
     },
-    {"region_statistics"},
+    {"inspection", "region_statistics", "residual"},
     {"measurement", "training", "evaluation"},
     {"demo"},
     {"cli", "__main__"},

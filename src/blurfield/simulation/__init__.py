@@ -11,6 +11,7 @@ from torch import Tensor
 
 from blurfield._field_values import as_float_tensor, check_convex
 from blurfield._version import __version__
+from blurfield.compute import Reporter
 from blurfield.images import LinearImage, require_min_size
 from blurfield.operator import BlurOperator
 
@@ -21,6 +22,7 @@ from .scenes import photograph
 from .trajectories import camera_shake_angles
 
 if TYPE_CHECKING:
+    from blurfield.compute import ProgressCallback
     from blurfield.field import KernelField
 
 __all__ = [
@@ -64,6 +66,7 @@ def simulate(
     gamma: float | str = "auto",
     channel_axis: int | None = None,
     device: str | torch.device = "cpu",
+    progress: ProgressCallback | None = None,
 ) -> tuple[Any, KernelField]:
     """Blur a sharp image with a random, known kernel field.
 
@@ -114,6 +117,8 @@ def simulate(
         Axis of the channels, where it is not the last one of 3 or 4.
     device : str or torch.device
         Where to compute, and where the field will be.
+    progress : callable, optional
+        Called as ``progress(done, total, message)``; what it raises stops the run.
 
     Returns
     -------
@@ -163,19 +168,25 @@ def simulate(
     require_min_size(source.shape, kernel_size + 2 * margin, f"kernels of {kernel_size} pixels")
     shape = (source.shape[0] - 2 * margin, source.shape[1] - 2 * margin)
     generator = torch.Generator().manual_seed(seed)
+    reporter = Reporter(progress, 2, "Drawing the blur")
 
     known_labels = None
     if labels is not None:
         known_labels = _read_labels(labels, kind, source.shape)
         known_labels = known_labels[margin : margin + shape[0], margin : margin + shape[1]]
     gain = _draw_exposure(exposure, generator)
-    recipe = Recipe(shape, kernel_size, min_extent, max_extent, segments, known_labels, bank)
+    recipe = Recipe(
+        shape, kernel_size, min_extent, max_extent, segments, known_labels, bank, reporter.poll
+    )
     field = random_field(kind, recipe, generator).to(source.planes.device)
     # Nothing is pruned: the field is the truth, exactly.
-    light = BlurOperator(field, boundary=boundary, prune=0).forward(gain * source.planes)
+    reporter.advance(message="Blurring")
+    operator = BlurOperator(field, boundary=boundary, prune=0, poll=reporter.poll)
+    light = operator.forward(gain * source.planes)
     seen = photograph(
         light, gamma=source.gamma, noise=noise, photons=photons, bits=bits, generator=generator
     )
+    reporter.advance()
     truth = field.with_metadata(
         model="simulation",
         kind=kind,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from blurfield.field import KernelField
-from blurfield.operator import BlurOperator
+from blurfield.operator import BlurOperator, do_nothing
 
 from .kernels import splat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Fewest pixels of a segment (Carbajal et al. 2021, Sec. 4; specification §3.1).
 MIN_SEGMENT_AREA = 400
@@ -28,6 +31,7 @@ def random_segments(
     *,
     min_area: int = MIN_SEGMENT_AREA,
     generator: torch.Generator,
+    poll: Callable[[], None] = do_nothing,
 ) -> Tensor:
     """Divide an image into segments with smooth outlines.
 
@@ -44,6 +48,8 @@ def random_segments(
         Fewest pixels in a segment.
     generator : torch.Generator
         Source of all random numbers.
+    poll : callable
+        Called before each segment; what it raises propagates.
 
     Returns
     -------
@@ -69,6 +75,7 @@ def random_segments(
     areas = (height * width * shares / shares.sum()).long().clamp_min(min_area).tolist()
     labels = torch.zeros(height * width, dtype=torch.long, device=device)
     for label in range(1, n):
+        poll()
         coarse = torch.randn((1, 1, *knots), generator=generator, device=device)
         landscape = interpolate(coarse, size=shape, mode="bicubic", align_corners=True).flatten()
         landscape[labels > 0] = -torch.inf
@@ -77,7 +84,10 @@ def random_segments(
 
 
 def segment_field(
-    labels: Tensor, kernels: Tensor, metadata: dict[str, Any] | None = None
+    labels: Tensor,
+    kernels: Tensor,
+    metadata: dict[str, Any] | None = None,
+    poll: Callable[[], None] = do_nothing,
 ) -> KernelField:
     """Give each segment of an image its own kernel, with soft borders between segments.
 
@@ -93,6 +103,8 @@ def segment_field(
         Kernels (n, K, K) in the correlation convention.
     metadata : dict, optional
         Metadata of the field.
+    poll : callable, optional
+        Called now and then; what it raises propagates.
 
     Returns
     -------
@@ -117,7 +129,7 @@ def segment_field(
     height, width = labels.shape
     numbers = torch.arange(n, device=kernels.device)
     masks = (labels.to(kernels.device) == numbers[:, None, None]).to(kernels.dtype)
-    return _soft_field(masks, kernels, (height, width), metadata)
+    return _soft_field(masks, kernels, (height, width), metadata, poll)
 
 
 def object_motion_field(
@@ -125,6 +137,7 @@ def object_motion_field(
     kernel: Tensor,
     background: Tensor | None = None,
     metadata: dict[str, Any] | None = None,
+    poll: Callable[[], None] = do_nothing,
 ) -> KernelField:
     """Return the field of an object that moves in front of a background.
 
@@ -141,6 +154,8 @@ def object_motion_field(
         Kernel (K, K) of the background; by default it is still.
     metadata : dict, optional
         Metadata of the field.
+    poll : callable, optional
+        Called now and then; what it raises propagates.
 
     Returns
     -------
@@ -164,7 +179,7 @@ def object_motion_field(
         )
     opacity = mask.to(kernel)
     shape = (int(mask.shape[0]), int(mask.shape[1]))
-    moved = _blur(opacity, kernel)
+    moved = _blur(opacity, kernel, poll)
     return KernelField(
         torch.stack([background, kernel]), torch.stack([1 - moved, moved]), shape, metadata
     )
@@ -311,10 +326,15 @@ def _offsets(points: Tensor, inverse: Tensor) -> Tensor:
 
 
 def _soft_field(
-    masks: Tensor, kernels: Tensor, shape: tuple[int, int], metadata: dict[str, Any] | None
+    masks: Tensor,
+    kernels: Tensor,
+    shape: tuple[int, int],
+    metadata: dict[str, Any] | None,
+    poll: Callable[[], None],
 ) -> KernelField:
     """Field of masks (n, H, W), each blurred with its kernel, normalised to sum 1."""
-    soft = torch.stack([_blur(mask, kernel) for mask, kernel in zip(masks, kernels, strict=True)])
+    each = zip(masks, kernels, strict=True)
+    soft = torch.stack([_blur(mask, kernel, poll) for mask, kernel in each])
     # Where outlines blur away from each other all masks may be faint; nowhere are all of them 0
     # except by that, and there the hard mask stands in.
     total = soft.sum(dim=0)
@@ -322,10 +342,11 @@ def _soft_field(
     return KernelField(kernels, soft, shape, metadata)
 
 
-def _blur(mask: Tensor, kernel: Tensor) -> Tensor:
+def _blur(mask: Tensor, kernel: Tensor, poll: Callable[[], None]) -> Tensor:
     """Blur a mask (H, W) with a kernel, as if it went on beyond the edges; in [0, 1]."""
     shape = (int(mask.shape[0]), int(mask.shape[1]))
-    operator = BlurOperator(KernelField.uniform(kernel, shape), boundary="replicate")
+    field = KernelField.uniform(kernel, shape)
+    operator = BlurOperator(field, boundary="replicate", poll=poll)
     blurred: Tensor = operator.forward(mask[None])[0]
     # The Fourier transform leaves some 1e-8 where the mask does not reach; an exact 0 there lets
     # the operator skip the kernel.

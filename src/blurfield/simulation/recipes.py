@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from blurfield.field import KernelField
+from blurfield.operator import do_nothing
 
 from .fields import (
     MIN_SEGMENT_AREA,
@@ -52,6 +53,8 @@ class Recipe:
         Labels (H, W), 0 … n−1: the segments, or the background (0) and the moving object.
     kernels : Tensor or None
         Kernels (N, K, K) with sum 1 to choose from, in the place of camera shakes.
+    poll : callable
+        Called now and then; what it raises propagates.
     """
 
     shape: tuple[int, int]
@@ -61,6 +64,7 @@ class Recipe:
     segments: int = 3
     labels: Tensor | None = None
     kernels: Tensor | None = None
+    poll: Callable[[], None] = do_nothing
 
 
 def random_field(kind: str, recipe: Recipe, generator: torch.Generator) -> KernelField:
@@ -137,14 +141,15 @@ def _segments(recipe: Recipe, generator: torch.Generator) -> KernelField:
     labels = recipe.labels
     if labels is None:
         labels = _outlines(recipe, recipe.segments, generator)
-    return segment_field(labels, _shakes(int(labels.max()) + 1, recipe, generator))
+    kernels = _shakes(int(labels.max()) + 1, recipe, generator)
+    return segment_field(labels, kernels, poll=recipe.poll)
 
 
 def _outlines(recipe: Recipe, n: int, generator: torch.Generator) -> Tensor:
     # Small images get smaller segments, as far as they can be told apart.
     height, width = recipe.shape
     fitting = max(MIN_SEGMENT_AREA // 8, min(MIN_SEGMENT_AREA, height * width // (4 * max(n, 1))))
-    return random_segments(recipe.shape, n, min_area=fitting, generator=generator)
+    return random_segments(recipe.shape, n, min_area=fitting, generator=generator, poll=recipe.poll)
 
 
 def _object(recipe: Recipe, generator: torch.Generator) -> KernelField:
@@ -154,7 +159,7 @@ def _object(recipe: Recipe, generator: torch.Generator) -> KernelField:
         mask = labels == int(torch.bincount(labels.flatten()).argmin())
     else:
         mask = recipe.labels > 0
-    return object_motion_field(mask, _straight(recipe, generator))
+    return object_motion_field(mask, _straight(recipe, generator), poll=recipe.poll)
 
 
 def _rotation(recipe: Recipe, generator: torch.Generator) -> KernelField:
