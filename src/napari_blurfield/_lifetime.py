@@ -44,6 +44,11 @@ class Connections:
         emitter.connect(callback)
         self._made.append((emitter, WeakMethod(callback)))
 
+    def remove(self, emitter: Any, callback: Callable[..., Any]) -> None:
+        """Disconnect what `add` connected."""
+        emitter.disconnect(callback)
+        self._made[:] = [made for made in self._made if made != (emitter, WeakMethod(callback))]
+
 
 def _disconnect(made: list[tuple[Any, WeakMethod[Callable[..., Any]]]]) -> None:
     while made:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._axes import CHANNELS, FRAMES, Axes, frame_words
+from ._picked_axes import picks, stored_shape
 from ._spatial import Placement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari.components import Dims
     from napari.layers import Layer
     from numpy.typing import NDArray
 
+    from ._regions import Region
+
 #: Appearance that a result in the same value scale shares with its source.
 _APPEARANCE = ("contrast_limits", "colormap", "gamma", "blending", "interpolation2d")
-
-#: Labels that napari gives to axes without a name.
-_UNNAMED = re.compile(r"(axis )?-?\d+")
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,11 @@ class Source:
         Name for people: the layer's, and which frame of it.
     layer_name : str
         Name of the layer.
+    axes : Axes
+        What the layer's axes stand for.
     frame : tuple of int
-        Indices along the axes before the image's two; empty for a single image.
-    data : array-like, shape (H, W) or (H, W, 3|4)
+        Indices along the axes of frames; empty for a single image.
+    data : array-like, shape (H, W), (H, W, 3|4) or (C, H, W)
         The pixels; computed only when asked for if the layer's data are lazy.
     rgb : bool
         Whether the last axis of `data` holds colours.
@@ -44,50 +46,66 @@ class Source:
         Where the layer lies, with all its axes.
     appearance : dict
         Contrast limits, colormap, gamma, blending and interpolation of the layer.
+    path : str, optional
+        The file that the layer was read from.
+    region : Region, optional
+        Of which part of the image the data are.
     """
 
     name: str
     layer_name: str
+    axes: Axes
     frame: tuple[int, ...]
     data: Any
     rgb: bool
     placement: Placement
     appearance: dict[str, Any]
+    path: str | None = None
+    region: Region | None = None
 
     @classmethod
-    def from_layer(cls, layer: Layer, frame: Sequence[int] | None = None) -> Source:
+    def from_layer(
+        cls, layer: Layer, frame: Sequence[int] | None = None, axes: Axes | None = None
+    ) -> Source:
         """Take an image out of a layer.
 
         Parameters
         ----------
         layer : napari.layers.Image
-            Grey or RGB(A) image, or a stack of such. Of a multiscale image the full resolution is
-            taken.
+            Grey or RGB(A) image, one with channels, or a stack of such. Of a multiscale image the
+            full resolution is taken.
         frame : sequence of int, optional
             Which image of a stack; negative indices count from the end.
+        axes : Axes, optional
+            What the layer's axes stand for, by default what was picked or is guessed.
 
         Raises
         ------
         TypeError
             If the layer is not an image.
         ValueError
-            If `frame` is missing for a stack, or is not in the stack.
+            If `frame` is missing for a stack, or is not in the stack, or the last two axes are not
+            rows and columns.
         """
         _check_image(layer)
+        axes = picks.of(layer) if axes is None else axes
+        shape = stored_shape(layer)
+        frame = _checked_frame(layer, tuple(shape[axis] for axis in axes.frames), frame)
         stored = layer.data[0] if layer.multiscale else layer.data
-        frame = _checked_frame(layer, tuple(stored.shape[: layer.ndim - 2]), frame)
-        data = stored[frame] if frame else stored
+        data = stored[axes.index(frame)] if axes.leading else stored
         if isinstance(data, np.ndarray):
             data = data.copy()  # the layer may be painted or changed while a job runs
         placement = Placement.of_layer(layer)
         return cls(
-            name=_frame_name(layer.name, placement.axis_labels, frame),
+            name=_frame_name(layer.name, frame_labels(axes, placement.axis_labels), frame),
             layer_name=layer.name,
+            axes=axes,
             frame=frame,
             data=data,
             rgb=bool(layer.rgb),
             placement=placement,
             appearance={name: _plain(getattr(layer, name)) for name in _APPEARANCE},
+            path=layer.source.path,
         )
 
     @classmethod
@@ -97,15 +115,36 @@ class Source:
         return cls.from_layer(layer, displayed_frame(layer, dims))
 
     @property
+    def channel_axis(self) -> int | None:
+        """Axis of `data` that holds channels, where it isn't the last one of colours."""
+        return None if self.axes.channels is None else 0
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        height, width = self.data.shape[:2]
+        first = 0 if self.channel_axis is None else 1
+        height, width = self.data.shape[first : first + 2]
         return int(height), int(width)
 
     @property
-    def image_placement(self) -> Placement:
-        """Placement of the image's two axes."""
-        return self.placement.last(2)
+    def result_placement(self) -> Placement:
+        """Placement of `in_layer`: the image's two axes, and all from that of channels on."""
+        if self.axes.channels is None:
+            return self.placement.last(2)
+        offset = _offset(self.axes, self.frame)
+        at_frame = self.placement.sampled([1.0] * self.axes.ndim, offset)
+        return at_frame.last(self.axes.ndim - self.axes.channels)
+
+    def in_layer(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return pixels like `data` as those of a layer at `result_placement`.
+
+        Between channels and rows there may be axes of frames; they have one entry then, since a
+        layer's axes count from the last.
+        """
+        if self.axes.channels is None:
+            return pixels
+        between = (1,) * (len(self.axes.leading) - 1 - self.axes.channels)
+        return pixels.reshape(pixels.shape[0], *between, *pixels.shape[1:])
 
     def pixels(self) -> NDArray[Any]:
         """Return the pixels as a NumPy array; lazy data are computed now."""
@@ -113,13 +152,41 @@ class Source:
 
     def to_json(self) -> dict[str, Any]:
         """Return what is needed to put layers in the right place again, as plain JSON."""
+        channels = None if self.channel_axis is None else int(self.data.shape[0])
         return {
             "name": self.name,
             "layer": self.layer_name,
+            "path": self.path,
+            "axes": list(self.axes.leading),
+            "channels": channels,
             "frame": list(self.frame),
             "shape": list(self.shape),
             **self.placement.to_json(),
         }
+
+
+def placement_from_json(stored: Mapping[str, Any]) -> Placement:
+    """Return where the image lies that `Source.to_json` told of: all axes of its layer.
+
+    The first pixel along an axis of frames is the image's frame. That along an axis of channels
+    covers all channels.
+
+    Raises
+    ------
+    ValueError
+        If something is missing, or does not fit together.
+    """
+    placement = Placement.from_json(stored)
+    frame = [int(index) for index in stored.get("frame", [])]
+    axes = Axes(tuple(stored.get("axes", [FRAMES] * len(frame))))
+    if axes.ndim != placement.ndim or len(axes.frames) != len(frame):
+        raise ValueError(
+            f"spatial attributes are damaged: frame {frame} along {axes.leading} of "
+            f"{placement.ndim} axes"
+        )
+    count = int(stored.get("channels") or 1)
+    step = [float(count) if role == CHANNELS else 1.0 for role in axes.leading]
+    return placement.sampled([*step, 1.0, 1.0], _offset(axes, frame, (count - 1) / 2))
 
 
 def displayed_frame(layer: Layer, dims: Dims) -> tuple[int, ...]:
@@ -137,19 +204,30 @@ def displayed_frame(layer: Layer, dims: Dims) -> tuple[int, ...]:
     ValueError
         If the viewer's sliders stand outside the stack.
     """
-    lead = layer.ndim - 2
-    if lead <= 0:
+    axes, sizes = picks.of(layer), stored_shape(layer)
+    if not axes.frames:
         return ()
     position = np.asarray(layer.world_to_data(dims.point))[-layer.ndim :]
-    frame = tuple(round(float(x)) for x in position[:lead])
-    sizes = (layer.data[0] if layer.multiscale else layer.data).shape[:lead]
-    for axis, (index, size) in enumerate(zip(frame, sizes, strict=True)):
-        if not 0 <= index < size:
+    frame = tuple(round(float(position[axis])) for axis in axes.frames)
+    for axis, index in zip(axes.frames, frame, strict=True):
+        if not 0 <= index < sizes[axis]:
             raise ValueError(
                 f"the viewer shows position {index} along {layer.axis_labels[axis]!r}, where "
-                f"{layer.name!r} has only 0 to {size - 1}; move the slider into the stack"
+                f"{layer.name!r} has only 0 to {sizes[axis] - 1}; move the slider into the stack"
             )
     return frame
+
+
+def frame_labels(axes: Axes, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels of the axes along which there are frames."""
+    return tuple(labels[axis] for axis in axes.frames)
+
+
+def _offset(axes: Axes, frame: Sequence[int], channel: float = 0.0) -> list[float]:
+    """Position of an image's first pixel on all axes of its layer."""
+    left = iter(frame)
+    lead = [float(next(left)) if role == FRAMES else channel for role in axes.leading]
+    return [*lead, 0.0, 0.0]
 
 
 def _check_image(layer: Layer) -> None:
@@ -176,14 +254,6 @@ def _checked_frame(
     if not fits:
         raise ValueError(f"there is no frame {frame} in {layer.name!r}, a stack of shape {stack}")
     return tuple(index % size for index, size in zip(frame, stack, strict=True))
-
-
-def frame_words(labels: Sequence[str], frame: Sequence[int]) -> str:
-    """Return e.g. ``t 3, z 0``; ``frame`` stands for an axis without a name of its own."""
-    return ", ".join(
-        f"{'frame' if _UNNAMED.fullmatch(label) else label} {index}"
-        for label, index in zip(labels, frame, strict=False)
-    )
 
 
 def _frame_name(name: str, labels: Sequence[str], frame: Sequence[int]) -> str:

@@ -186,12 +186,13 @@ def as_field(field: FieldLike) -> KernelField:
 
 def estimate_field(source: Source, **options: Any) -> KernelField:
     """Estimate the field of a captured image; it remembers the image's name and place."""
-    field: KernelField = blurfield.estimate(source.pixels(), **options)
+    field: KernelField = blurfield.estimate(source.pixels(), **_channels(source), **options)
     return field.to("cpu").with_metadata(**{SOURCE: source.to_json()})
 
 
 def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> LayerData:
     """Deblur a captured image; the result looks and lies like it."""
+    options = {**_channels(source), **options}
     sharp, done = blurfield.deblur(source.pixels(), field, return_info=True, **options)
     facts = {
         "role": "deblurred",
@@ -204,9 +205,14 @@ def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> 
         "metadata": {FACTS: facts, FIELD: field},
         "rgb": source.rgb,
         **source.appearance,
-        **source.image_placement.to_layer(),
+        **source.result_placement.to_layer(),
     }
-    return sharp, attributes, "image"
+    return source.in_layer(sharp), attributes, "image"
+
+
+def _channels(source: Source) -> dict[str, Any]:
+    """Return the option that tells the core where the channels are, if it needs one."""
+    return {} if source.channel_axis is None else {"channel_axis": source.channel_axis}
 
 
 @dataclass(frozen=True)

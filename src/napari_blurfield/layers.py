@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._source import placement_from_json
 from ._spatial import Placement
 
 if TYPE_CHECKING:
@@ -174,16 +175,11 @@ def source_name(field: KernelField, otherwise: str = "field") -> str:
 def field_placement(field: KernelField) -> Placement:
     """Return where a field lies: all axes of the layer it was estimated from.
 
-    The first pixel of the axes before the last two is the frame that the field belongs to.
+    The first pixel of the axes before the last two is the frame that the field belongs to, and all
+    its channels.
     """
     stored = _stored(field)
-    if "scale" not in stored:
-        return Placement.of_pixels()
-    placement = Placement.from_json(stored)
-    frame = [float(index) for index in stored.get("frame", [])]
-    if len(frame) != placement.ndim - 2:
-        raise ValueError(f"spatial attributes are damaged: frame {frame} of {placement.ndim} axes")
-    return placement.sampled([1.0] * placement.ndim, [*frame, 0.0, 0.0])
+    return placement_from_json(stored) if "scale" in stored else Placement.of_pixels()
 
 
 def mask_layer_data(

@@ -66,7 +66,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, field: KernelField) -> dict[str, Any]
     def estimate(image: Any, **options: Any) -> KernelField:
         seen["estimate"] = (image, options)
         options["progress"](1, 2, "looking")
-        height, width = image.shape[:2]
+        height, width = image.shape[:2] if options.get("channel_axis") is None else image.shape[1:]
         return KernelField(field.basis, field.mixing, (height, width), {"model": "quick"})
 
     def deblur(image: Any, used: KernelField, **options: Any) -> Any:

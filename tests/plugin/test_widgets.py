@@ -151,7 +151,7 @@ def test_pictures_of_a_field_are_no_photographs(estimate, viewer, photograph, fi
 def test_note_says_which_frame(estimate, viewer):
     viewer.add_image(np.zeros((5, 48, 64)), name="movie", axis_labels=("t", "y", "x"))
     viewer.dims.set_current_step(0, 3)
-    assert estimate.image_note.text() == "t 3 of a stack, 48 × 64 px, grey"
+    assert estimate.image_note.text() == "t: 5 frames, 48 × 64 px, grey. Shown: t 3."
     viewer.add_image(np.zeros((20, 30, 3)), rgb=True)
     assert estimate.image_note.text() == "20 × 30 px, colour"
 

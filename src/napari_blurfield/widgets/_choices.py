@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari.layers import Image
@@ -10,6 +11,7 @@ from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
 
 from napari_blurfield._lifetime import Connections
+from napari_blurfield._picked_axes import picks
 from napari_blurfield._source import displayed_frame
 from napari_blurfield.layers import (
     FIELD_ROLES,
@@ -128,16 +130,40 @@ class ImageChoice(Choice):
 
     is_setting = False
 
+    #: The chosen layer's data, or what its axes are taken for, have changed.
+    reshaped = Signal()
+
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
         self._viewer = viewer
+        self._watched: weakref.ref[Layer] | None = None
         self._connections = Connections(self)
         events = viewer.layers.events
         for emitter in (events.inserted, events.removed, events.reordered, events.renamed):
             self._connections.add(emitter, self._refresh)
         self._connections.add(viewer.layers.selection.events.active, self._follow)
+        self._connections.add(picks.changed, self._on_picked)
+        self.changed.connect(self._watch)
         self._refresh()
         self._follow()
+
+    def _watch(self, layer: Layer | None) -> None:
+        """Notice when the chosen layer gets other data or axis labels, and no other layer."""
+        before = self._watched() if self._watched is not None else None
+        if before is not None:
+            for emitter in (before.events.data, before.events.axis_labels):
+                self._connections.remove(emitter, self._on_reshaped)
+        self._watched = None if layer is None else weakref.ref(layer)
+        if layer is not None:
+            for emitter in (layer.events.data, layer.events.axis_labels):
+                self._connections.add(emitter, self._on_reshaped)
+
+    def _on_reshaped(self, *_: object) -> None:
+        self.reshaped.emit()
+
+    def _on_picked(self, layer: Layer) -> None:
+        if layer is self.value:
+            self.reshaped.emit()
 
     def _refresh(self, *_: object) -> None:
         layers = [layer for layer in self._viewer.layers if is_photograph(layer)]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QLabel, QWidget
 
+from napari_blurfield._axes import axes_words, frame_words
 from napari_blurfield._jobs import explain
 from napari_blurfield._lifetime import Connections
+from napari_blurfield._picked_axes import picks, stored_shape
 from napari_blurfield._settings import defaults
-from napari_blurfield._source import Source, displayed_frame, frame_words
+from napari_blurfield._source import Source, displayed_frame, frame_labels
 
+from ._axes_choice import AxesChoice
 from ._choices import Choice, ImageChoice
 from ._tool import ToolWidget
 
@@ -43,6 +46,16 @@ class ImageToolWidget(ToolWidget):
         self.add_row("Image", self.image, "The blurry image; of a stack, the frame now shown.")
         self.image_note = ImageNote(self.viewer, self.image)
         self.add_wide_row(self.image_note, "Image size", "What is going to be used.")
+        self.axes = AxesChoice(self.image)
+        self.add_row(
+            "Channels",
+            self.axes,
+            "Which axis holds channels: they share one blur, and are deblurred together. All other "
+            "axes are frames, each with a blur of its own. This is guessed; correct it here.",
+        )
+        for event in (self.image.changed, self.image.reshaped):
+            event.connect(self._show_what_applies)
+        self._show_what_applies()
         self.gamma = Choice(GAMMAS)
         self.device = DeviceChoice()
 
@@ -57,6 +70,16 @@ class ImageToolWidget(ToolWidget):
         )
         self.add_row("Device", self.device, "Where to compute. Automatic: a GPU if there is one.")
         self.start_with(self.device, lambda settings: settings.device)
+
+    def _show_what_applies(self, *_: object) -> None:
+        """Hide controls that the chosen image has no use for."""
+        self._show_row(self.axes, self.axes.is_open)
+
+    def _show_row(self, control: QWidget, visible: bool) -> None:
+        control.setVisible(visible)
+        caption = self._form.labelForField(control)
+        if caption is not None:
+            caption.setVisible(visible)
 
     def take(self) -> Source:
         """Return the chosen image, as the viewer shows it now.
@@ -89,6 +112,7 @@ class ImageNote(QLabel):
         self._connections = Connections(self)
         self._connections.add(viewer.dims.events.current_step, self._refresh)
         image.changed.connect(self._refresh)
+        image.reshaped.connect(self._refresh)
         self._refresh()
 
     def _refresh(self, *_: object) -> None:
@@ -101,11 +125,10 @@ class ImageNote(QLabel):
         except ValueError as error:
             self.setText(explain(error))
             return
-        shape = (layer.data[0] if layer.multiscale else layer.data).shape[len(frame) :]
-        words = f"{shape[0]} × {shape[1]} px, {'colour' if layer.rgb else 'grey'}"
-        self.setText(
-            f"{frame_words(layer.axis_labels, frame)} of a stack, {words}" if frame else words
-        )
+        axes, labels = picks.of(layer), layer.axis_labels
+        words = axes_words(axes, labels, stored_shape(layer), rgb=bool(layer.rgb))
+        shown = frame_words(frame_labels(axes, labels), frame)
+        self.setText(f"{words}. Shown: {shown}." if shown else words)
 
 
 class DeviceChoice(Choice):
