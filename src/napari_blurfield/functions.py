@@ -12,6 +12,7 @@ import numpy as np
 
 import blurfield
 
+from ._recipe import RECIPE, recipe_for, with_recipe
 from ._source import Source
 from .layers import (
     FACTS,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
     #: What stands for a field: the field, a layer made from it, or a ``.blurfield`` file.
     FieldLike: TypeAlias = KernelField | Layer | str | os.PathLike[str]
+
+#: Arguments of `blurfield.deblur` that it chooses where it is not told, and then tells.
+_RESOLVED = ("method", "variant", "gamma", "device", "memory")
 
 
 def estimate_layers(
@@ -186,19 +190,37 @@ def as_field(field: FieldLike) -> KernelField:
 
 def estimate_field(source: Source, **options: Any) -> KernelField:
     """Estimate the field of a captured image; it remembers the image's name and place."""
-    field: KernelField = blurfield.estimate(source.pixels(), **_channels(source), **options)
-    return field.to("cpu").with_metadata(**{SOURCE: source.to_json()})
+    pixels = source.pixels()
+    options = {**_channels(source), **options}
+    field: KernelField = blurfield.estimate(pixels, **options)
+    resolved = {name: field.metadata[name] for name in ("model", "gamma") if name in field.metadata}
+    recipe = recipe_for(
+        "estimate",
+        "field",
+        {**_lasting(options), **resolved, "device": str(field.basis.device)},
+        image=(source, pixels),
+    )
+    return with_recipe(field.to("cpu").with_metadata(**{SOURCE: source.to_json()}), recipe)
 
 
 def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> LayerData:
     """Deblur a captured image; the result looks and lies like it."""
     options = {**_channels(source), **options}
-    sharp, done = blurfield.deblur(source.pixels(), field, return_info=True, **options)
+    pixels = source.pixels()
+    sharp, done = blurfield.deblur(pixels, field, return_info=True, **options)
+    resolved = {name: done[name] for name in _RESOLVED if name in done}
     facts = {
         "role": "deblurred",
         **facts_about(field),
         "parameters": json.loads(json.dumps(done, default=str)),
         "source": source.to_json(),
+        RECIPE: recipe_for(
+            "deblur",
+            "sharp",
+            {**_lasting(options), **resolved},
+            image=(source, pixels),
+            field=field,
+        ),
     }
     attributes = {
         "name": f"{source.name} {ROLES['deblurred']}",
@@ -208,6 +230,11 @@ def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> 
         **source.result_placement.to_layer(),
     }
     return source.in_layer(sharp), attributes, "image"
+
+
+def _lasting(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that say what was computed, without the callback of this run."""
+    return {name: value for name, value in options.items() if name != "progress"}
 
 
 def _channels(source: Source) -> dict[str, Any]:

@@ -291,7 +291,9 @@ class _Maker:
         mixing = as_array(shown.mixing)
         place = self._placement.grid(self._field.shape, mixing.shape[1:])
         attributes = {
-            **self._attributes("mixing", place.with_leading("kernel"), **_approximation(shown)),
+            **self._attributes(
+                "mixing", place.with_leading("kernel"), **self._approximation(shown)
+            ),
             "rgb": False,
             "colormap": "viridis",
             "contrast_limits": (0.0, 1.0),
@@ -308,7 +310,7 @@ class _Maker:
         side = max(2, round(_INSET * min(self._field.shape)))
         place = self._placement.grid((side, side), basis.shape[1:])
         attributes = {
-            **self._attributes("basis", place.with_leading("kernel"), **_approximation(shown)),
+            **self._attributes("basis", place.with_leading("kernel"), **self._approximation(shown)),
             "rgb": False,
             "colormap": "inferno",
             "contrast_limits": (0.0, float(basis.max())),
@@ -329,6 +331,11 @@ class _Maker:
         }
         return values, attributes, "image"
 
+    def _approximation(self, shown: KernelField) -> dict[str, Any]:
+        """Return what is known of the error of a field that is shown in place of this one."""
+        exact = shown is self._field
+        return {"approximation": None if exact else shown.metadata.get("compression")}
+
     def _with_axes(self, slices: NDArray[Any]) -> NDArray[Any]:
         """Put the axes of the source's stack behind that of the kernels.
 
@@ -343,11 +350,6 @@ def as_array(values: Any) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     return np.asarray(values)
-
-
-def _approximation(shown: KernelField) -> dict[str, Any]:
-    """Return what is known of the error of a field that is shown in place of a larger one."""
-    return {"approximation": shown.metadata.get("compression")}
 
 
 def _spacing(field: KernelField) -> int:

@@ -36,7 +36,7 @@ def test_estimate_deblur_and_mask_the_active_layer(viewer, photograph, quick, do
 
 
 def test_deblurring_estimates_if_there_is_no_field_of_this_frame(viewer, quick, done):
-    viewer.add_image(np.zeros((3, 48, 64)), name="movie")
+    viewer.add_image(np.zeros((6, 48, 64)), name="movie")
     viewer.dims.set_current_step(0, 1)
     _commands.deblur_active(viewer)
     done()

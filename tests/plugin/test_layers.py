@@ -202,7 +202,7 @@ def test_lazy_data_are_computed_for_one_frame_only(quick, photograph):
         computed.append(block_info[0]["chunk-location"][0])
         return block
 
-    stack = dask.from_array(np.stack([photograph] * 4), chunks=(1, -1, -1))
+    stack = dask.from_array(np.stack([photograph] * 6), chunks=(1, -1, -1))
     layer = Image(stack.map_blocks(load, dtype=stack.dtype), contrast_limits=(0, 255))
     computed.clear()
     estimate_layers(layer, frame=[2], progress=quiet)
