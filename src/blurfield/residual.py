@@ -32,7 +32,7 @@ class Residual:
     Attributes
     ----------
     image : numpy.ndarray
-        float32, (H, W) or (H, W, 3), in the blurry image's values: above 0 where the restored
+        float32, with the axes of the blurry image and in its values: above 0 where the restored
         image, blurred again, is too bright.
     rms : float
         Root of the mean square in the same values, without a border of half a kernel, where the
@@ -58,6 +58,8 @@ def reblur_residual(
     gamma: float | str = "auto",
     device: str | torch.device = "auto",
     progress: ProgressCallback | None = None,
+    *,
+    channel_axis: int | None = None,
 ) -> Residual:
     """Blur a restored image again and subtract the blurry image.
 
@@ -67,12 +69,13 @@ def reblur_residual(
     Parameters
     ----------
     sharp : array_like
-        The restored image, (H, W), (H, W, 3) or (H, W, 4), whose alpha is left out.
+        The restored image, (H, W), (H, W, 3), (H, W, 4), whose alpha is left out, or with
+        `channel_axis`.
     blurry : array_like
         The blurry image, of the same shape and value scale.
     field : KernelField
         The blur.
-    gamma, device, progress
+    gamma, device, progress, channel_axis
         As for `blurfield.reblur`; ``"auto"`` goes by the type of the blurry image.
 
     Raises
@@ -83,21 +86,38 @@ def reblur_residual(
     TypeError
         If an image does not hold real numbers.
     """
-    seen = LinearImage.from_array(blurry, gamma=recorded_gamma(field, gamma))
-    restored, target = (_without_alpha(np.asarray(image)) for image in (sharp, blurry))
+    restored, target = (np.asarray(image) for image in (sharp, blurry))
+    if channel_axis is None:
+        restored, target = _without_alpha(restored), _without_alpha(target)
+    seen = LinearImage.from_array(
+        target, gamma=recorded_gamma(field, gamma), channel_axis=channel_axis
+    )
     if restored.shape != target.shape:
         raise ValueError(
             f"the restored image has the shape {restored.shape}, but the blurry one "
             f"{target.shape}; both must be of the same size and have the same colours"
         )
     again = reblur(
-        restored, field, gamma=seen.gamma, device=device, progress=progress, dtype=np.float32
+        restored,
+        field,
+        gamma=seen.gamma,
+        device=device,
+        progress=progress,
+        channel_axis=channel_axis,
+        dtype=np.float32,
     )
     difference = again - target.astype(np.float32)
-    height, width = field.shape
-    margin = min(field.kernel_size // 2, (height - 1) // 2, (width - 1) // 2)
-    inner = difference[margin : height - margin, margin : width - margin].astype(np.float64)
-    return Residual(difference, float(np.sqrt(np.mean(np.square(inner)))), seen.white)
+    axis = 2 if channel_axis is None else channel_axis
+    planes = difference if difference.ndim == 2 else np.moveaxis(difference, axis, -1)
+    return Residual(difference, _rms(planes, field.kernel_size // 2), seen.white)
+
+
+def _rms(planes: NDArray[np.float32], margin: int) -> float:
+    """Root mean square over (H, W) or (H, W, C) without a margin, as far as something is left."""
+    height, width = planes.shape[:2]
+    margin = min(margin, (height - 1) // 2, (width - 1) // 2)
+    inner = planes[margin : height - margin, margin : width - margin].astype(np.float64)
+    return float(np.sqrt(np.mean(np.square(inner))))
 
 
 def _without_alpha(image: NDArray[Any]) -> NDArray[Any]:

@@ -6,10 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._reblurring import reblur_layer, residual_layer, simulate_layer
     from .functions import deblur_layer, estimate_layers, mask_layer
     from .layers import field_layers, find_field
 
-__all__ = ["deblur_layer", "estimate_layers", "field_layers", "find_field", "mask_layer"]
+__all__ = [
+    "deblur_layer",
+    "estimate_layers",
+    "field_layers",
+    "find_field",
+    "mask_layer",
+    "reblur_layer",
+    "residual_layer",
+    "simulate_layer",
+]
 
 _HOME = {
     "deblur_layer": "functions",
@@ -17,6 +27,9 @@ _HOME = {
     "field_layers": "layers",
     "find_field": "layers",
     "mask_layer": "functions",
+    "reblur_layer": "_reblurring",
+    "residual_layer": "_reblurring",
+    "simulate_layer": "_reblurring",
 }
 
 

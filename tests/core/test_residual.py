@@ -45,6 +45,16 @@ def test_float_and_alpha(scene) -> None:
     assert scaled.psnr == pytest.approx(found.psnr, rel=1e-3)
 
 
+def test_channels_may_come_first(scene) -> None:
+    sharp, blurry, truth = scene
+    first = reblur_residual(
+        np.moveaxis(sharp, 2, 0), np.moveaxis(blurry, 2, 0), truth, channel_axis=0
+    )
+    last = reblur_residual(sharp, blurry, truth)
+    np.testing.assert_array_equal(np.moveaxis(first.image, 0, 2), last.image)
+    assert first.rms == last.rms
+
+
 def test_nothing_left_is_infinite(scene) -> None:
     flat = np.full((40, 50), 0.5, np.float32)
     field = blurfield.KernelField.uniform(np.full((1, 1), 1.0), (40, 50))

@@ -5,5 +5,6 @@ from __future__ import annotations
 from .deblur import DeblurWidget
 from .estimate import EstimateWidget
 from .mask import MaskWidget
+from .reblur import ReblurWidget
 
-__all__ = ["DeblurWidget", "EstimateWidget", "MaskWidget"]
+__all__ = ["DeblurWidget", "EstimateWidget", "MaskWidget", "ReblurWidget"]

@@ -173,7 +173,7 @@ class ImageChoice(Choice):
         active = self._viewer.layers.selection.active
         # Not a deblurred image, which is active for a moment when it is added: the next thing
         # people do is to try another setting on the same blurry one.
-        if any(active is layer for layer in self.values) and role_of(active) is None:
+        if any(active is layer for layer in self.values) and role_of(active) != "deblurred":
             self.value = active
 
 
@@ -277,7 +277,7 @@ class FieldChoice(Choice):
 
 def is_photograph(layer: Layer) -> bool:
     """Return whether a layer holds an image to work on, not a picture of a field."""
-    return isinstance(layer, Image) and role_of(layer) not in FIELD_ROLES
+    return isinstance(layer, Image) and role_of(layer) not in {*FIELD_ROLES, "residual"}
 
 
 def _told_apart(names: list[str]) -> list[str]:
