@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .operator import BlurOperator
     from .region_statistics import blur_statistics
     from .restoration import deblur, reblur
+    from .similar_motion import motion_regions
     from .simulation import simulate
     from .storage import import_kernels
 
@@ -48,6 +49,7 @@ __all__ = [
     "import_kernels",
     "kernel_log_likelihood",
     "kernel_mosaic",
+    "motion_regions",
     "motion_vectors",
     "reblur",
     "sample_kernels",
@@ -68,6 +70,7 @@ _HOME = {
     "import_kernels": "storage",
     "kernel_log_likelihood": "kernel_prior",
     "kernel_mosaic": "measure",
+    "motion_regions": "similar_motion",
     "motion_vectors": "measure",
     "reblur": "restoration",
     "sample_kernels": "kernel_prior",

@@ -16,6 +16,7 @@ import torch
 from . import grid
 from .comparison import Similarity, grid_axis, kernel_similarity, similarity
 from .mosaic import kernel_mosaic
+from .small_areas import without_small_areas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +98,14 @@ def blur_map(field: KernelField, threshold: float = 0.25) -> NDArray[np.float32]
     return by_tiles(share, field.shape)
 
 
-def blur_mask(field: KernelField, threshold: float = 0.25, level: float = 0.5) -> NDArray[np.bool_]:
+def blur_mask(
+    field: KernelField,
+    threshold: float = 0.25,
+    level: float = 0.5,
+    *,
+    min_extent: float | None = None,
+    min_area: int = 0,
+) -> NDArray[np.bool_]:
     """Return which pixels are blurred: where `blur_map` reaches `level`.
 
     Parameters
@@ -108,15 +116,31 @@ def blur_mask(field: KernelField, threshold: float = 0.25, level: float = 0.5) -
         L2 norm up to which a kernel is blur; see `blur_map`.
     level : float, default 0.5
         Share of blur, from 0 to 1, from which on a pixel is blurred.
+    min_extent : float, optional
+        If given, pixels are blurred where `blur_extent` reaches so many pixels, whatever the norm
+        of their kernels is.
+    min_area : int, default 0
+        Blurred regions, and gaps in them, of fewer pixels are removed.
 
     Returns
     -------
     numpy.ndarray
         (H, W), bool.
+
+    Raises
+    ------
+    ValueError
+        If `threshold`, `level` or `min_extent` is out of range.
     """
     if not 0 <= level <= 1:
         raise ValueError(f"level must be from 0 to 1, not {level!r}")
-    return blur_map(field, threshold) >= level
+    if min_extent is None:
+        blurred = blur_map(field, threshold) >= level
+    elif math.isfinite(min_extent) and min_extent > 0:
+        blurred = blur_extent(field) >= min_extent
+    else:
+        raise ValueError(f"min_extent must be a number above 0, not {min_extent!r}")
+    return without_small_areas(blurred, min_area)
 
 
 def blur_score(field: KernelField) -> NDArray[np.float32]:
@@ -140,8 +164,10 @@ def blur_score(field: KernelField) -> NDArray[np.float32]:
     return by_tiles(score, field.shape, numbers=field.num_kernels)
 
 
-def blur_extent(field: KernelField) -> NDArray[np.float32]:
-    """Return how far each pixel's blur reaches along its principal direction, in pixels.
+def blur_extent(
+    field: KernelField, pixel_size: float | tuple[float, float] = 1.0
+) -> NDArray[np.float32]:
+    """Return how far each pixel's blur reaches along its principal direction.
 
     The extent is √(12 λ + 1), with λ the largest eigenvalue of the covariance of κ(i) as a
     distribution over positions: L for a straight line of L pixels, 1 for no blur.
@@ -150,17 +176,24 @@ def blur_extent(field: KernelField) -> NDArray[np.float32]:
     ----------
     field : KernelField
         The blur of an image.
+    pixel_size : float or (float, float), default 1
+        Side of a pixel in the unit that the extent shall have; height and width where pixels are
+        not square. By default, extents are in pixels.
 
     Returns
     -------
     numpy.ndarray
-        (H, W), float32, in pixels.
+        (H, W), float32.
+
+    Raises
+    ------
+    ValueError
+        If `pixel_size` is not above 0.
     """
-    moments = moment_grid(field)
+    moments, sides = moment_grid(field), pixel_sides(pixel_size)
 
     def extent(rows: slice, cols: slice) -> torch.Tensor:
-        mixed = grid.read_block(moments, field.shape, rows, cols)
-        return _extent(principal_variances(*covariance(mixed))[0])
+        return _extent(*covariance(grid.read_block(moments, field.shape, rows, cols)), sides)
 
     return by_tiles(extent, field.shape)
 
@@ -191,7 +224,7 @@ def motion_vectors(field: KernelField, spacing: float = 32) -> NDArray[np.float3
     """
     points = _grid_points(field, spacing)
     spread = covariance(_moments_at(field, points))
-    length, angle = _extent(principal_variances(*spread)[0]), direction(*spread)
+    length, angle = _extent(*spread), direction(*spread)
     step = torch.stack([angle.sin(), angle.cos()], dim=-1)
     step[step[:, 1] < _SMALL_COMPONENT] = step.new_tensor([1.0, 0.0])
     projection = step * length[:, None]
@@ -222,7 +255,7 @@ def motion_features(field: KernelField, spacing: float = 32) -> dict[str, NDArra
     total = largest + smallest
     mixing = field.mixing_at(points).detach().T
     features = {
-        "length": _extent(largest),
+        "length": _extent(*spread),
         "angle": torch.rad2deg(-direction(*spread)).remainder(180),
         "anisotropy": (largest - smallest) / total.clamp_min(torch.finfo(total.dtype).tiny),
         "norm": _mixed_norms(mixing, _gram_matrix(field)),
@@ -312,6 +345,28 @@ def direction(var_y: torch.Tensor, var_x: torch.Tensor, cov: torch.Tensor) -> to
     return torch.atan2(2 * cov, var_x - var_y) / 2
 
 
-def _extent(variance: torch.Tensor) -> torch.Tensor:
-    """Length of the line of pixels that has a variance: (L² − 1) / 12 for L pixels."""
-    return (12 * variance.clamp_min(0) + 1).sqrt()
+def pixel_sides(pixel_size: float | tuple[float, float]) -> tuple[float, float]:
+    """Height and width of a pixel, which must be above 0."""
+    height, width = np.broadcast_to(np.asarray(pixel_size, float), 2).tolist()
+    if not (math.isfinite(height) and math.isfinite(width) and min(height, width) > 0):
+        raise ValueError(f"pixel_size must be a number above 0, but is {pixel_size!r}")
+    return height, width
+
+
+def _extent(
+    var_y: torch.Tensor,
+    var_x: torch.Tensor,
+    cov: torch.Tensor,
+    sides: tuple[float, float] = (1.0, 1.0),
+) -> torch.Tensor:
+    """Length of the line of pixels with these variances: (L² − 1) / 12 for L square pixels.
+
+    The light of a tap covers a pixel, of which each side has a twelfth of its square as variance.
+    """
+    height, width = sides
+    squares = principal_variances(
+        (12 * var_y.clamp_min(0) + 1) * height**2,
+        (12 * var_x.clamp_min(0) + 1) * width**2,
+        12 * cov * height * width,
+    )
+    return squares[0].sqrt()

@@ -17,6 +17,7 @@ from .measure import (
     covariance,
     direction,
     moment_grid,
+    pixel_sides,
     principal_variances,
 )
 
@@ -31,6 +32,8 @@ __all__ = ["COLUMNS", "blur_statistics"]
 COLUMNS = (
     "label",
     "pixels",
+    "centre_y",
+    "centre_x",
     "extent_mean",
     "extent_median",
     "extent_95",
@@ -51,7 +54,9 @@ def blur_statistics(
     labels: ArrayLike | None = None,
     *,
     threshold: float = 0.25,
-    pixel_size: float = 1.0,
+    min_extent: float | None = None,
+    pixel_size: float | tuple[float, float] = 1.0,
+    background: bool = False,
 ) -> dict[str, NDArray[Any]]:
     """Return how strong the blur is, where it goes, and how sure that is, for each region.
 
@@ -64,9 +69,14 @@ def blur_statistics(
         with label 0, for the whole image.
     threshold : float
         As for `blurfield.blur_mask`.
-    pixel_size : float
-        Side of a pixel in a unit of your choice, in which extents are given; above 0. Pixels by
-        default.
+    min_extent : float, optional
+        If given, pixels with at least this extent are blurred, whatever `threshold` is; in the
+        unit of `pixel_size`.
+    pixel_size : float or (float, float)
+        Side of a pixel in a unit of your choice, in which extents are given; height and width
+        where pixels are not square. Pixels by default.
+    background : bool
+        Whether there is a row for label 0 too.
 
     Returns
     -------
@@ -78,6 +88,8 @@ def blur_statistics(
             Number of the region, 0 for the whole image.
         ``pixels``
             Number of its pixels.
+        ``centre_y``, ``centre_x``
+            Mean row and column of its pixels.
         ``extent_mean``, ``extent_median``, ``extent_95``
             Mean, median and 95 % quantile of how far the blur reaches along its principal
             direction (see `blurfield.blur_extent`), 1 pixel for no blur.
@@ -91,7 +103,7 @@ def blur_statistics(
         ``norm``
             Mean L2 norm of its kernels, 1 for no blur.
         ``blurred``
-            Share of its pixels in the blur mask.
+            Share of its pixels that are blurred.
         ``confidence``
             Mean confidence of the estimator, 0 to 1; NaN if it tells none.
         ``uncertainty``
@@ -103,9 +115,8 @@ def blur_statistics(
         If the labels are of another shape than the image or not whole numbers, or `threshold` or
         `pixel_size` is out of range.
     """
-    if not (math.isfinite(pixel_size) and pixel_size > 0):
-        raise ValueError(f"pixel_size must be a number above 0, but is {pixel_size!r}")
-    regions, where = _regions(labels, field.shape)
+    height, width = sides = pixel_sides(pixel_size)
+    regions, where = _regions(labels, field.shape, 0 if background else 1)
     inside = where >= 0
     index = where[inside]
     pixels = np.bincount(index, minlength=len(regions))
@@ -113,30 +124,36 @@ def blur_statistics(
     def means(values: NDArray[Any]) -> NDArray[Any]:
         return np.bincount(index, values[inside], minlength=len(regions)) / pixels
 
-    extent = blur_extent(field)
-    spread = [torch.from_numpy(means(part)) for part in _covariances(field)]
+    extent = blur_extent(field, sides)
+    blurred = blur_mask(field, threshold) if min_extent is None else extent >= min_extent
+    areas = (height**2, width**2, height * width)
+    spread = [
+        torch.from_numpy(area * means(part))
+        for area, part in zip(areas, _covariances(field), strict=True)
+    ]
     largest, smallest = principal_variances(*spread)
     total = (largest + smallest).clamp_min(torch.finfo(torch.float64).tiny)
     ordered = _by_region(extent[inside], index, pixels)
     return {
         "label": regions,
         "pixels": pixels,
-        "extent_mean": pixel_size * means(extent),
+        **{name: means(places) for name, places in _places(field.shape).items()},
+        "extent_mean": means(extent),
         **{
-            name: pixel_size * np.array([np.quantile(part, at) for part in ordered])
+            name: np.array([np.quantile(part, at) for part in ordered])
             for name, at in _QUANTILES.items()
         },
         "angle": torch.rad2deg(-direction(*spread)).remainder(180).numpy(),
         "anisotropy": ((largest - smallest) / total).numpy(),
         "norm": means(1 - blur_score(field)),
-        "blurred": means(blur_mask(field, threshold)),
+        "blurred": means(blurred),
         "confidence": means(_map(field, "confidence")),
         "uncertainty": means(_map(field, "uncertainty")),
     }
 
 
 def _regions(
-    labels: ArrayLike | None, shape: tuple[int, int]
+    labels: ArrayLike | None, shape: tuple[int, int], lowest: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Labels of the regions, and for each pixel which of them it is in, −1 for none."""
     if labels is None:
@@ -149,9 +166,18 @@ def _regions(
     if values.dtype.kind not in "bui":
         raise ValueError(f"labels must be whole numbers, but are of type {values.dtype}")
     found, where = np.unique(values, return_inverse=True)
-    above = found > 0
-    position = np.where(above, np.cumsum(above) - 1, -1)
-    return found[above].astype(np.int64), position[where].reshape(shape)
+    counts = found >= lowest
+    position = np.where(counts, np.cumsum(counts) - 1, -1)
+    return found[counts].astype(np.int64), position[where].reshape(shape)
+
+
+def _places(shape: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
+    """Row and column of each pixel."""
+    rows, cols = (np.arange(length) for length in shape)
+    return {
+        "centre_y": np.broadcast_to(rows[:, None], shape),
+        "centre_x": np.broadcast_to(cols, shape),
+    }
 
 
 def _covariances(field: KernelField) -> list[NDArray[np.float32]]:

@@ -213,6 +213,22 @@ def test_blur_mask_is_the_map_at_a_level(field: KernelField) -> None:
         np.testing.assert_array_equal(mask, values >= level)
 
 
+def test_blur_mask_by_extent_without_specks() -> None:
+    """Three pixels of blur in a sharp image, and a sharp one in the midst of blur."""
+    blurred = torch.zeros(20, 24)
+    blurred[:, 12:] = 1
+    blurred[4, 3:6] = 1
+    blurred[9, 18] = 0
+    field = KernelField(torch.stack([delta(), line(9)]), torch.stack([1 - blurred, blurred]))
+    np.testing.assert_array_equal(blur_mask(field, min_extent=8.9), blurred.numpy() > 0)
+    assert not blur_mask(field, min_extent=9.1).any()
+    assert blur_mask(field, min_extent=1).all()
+    clean = blur_mask(field, min_extent=8.9, min_area=4)
+    np.testing.assert_array_equal(clean, np.arange(24) >= 12 + np.zeros((20, 1)))
+    with pytest.raises(ValueError, match="min_extent must be a number above 0, not 0"):
+        blur_mask(field, min_extent=0)
+
+
 def test_thresholds_and_levels_are_checked() -> None:
     for threshold in (0, 1, -1, math.nan):
         with pytest.raises(ValueError, match="threshold must be"):

@@ -40,8 +40,8 @@ LAYERS = [
         "restoration",
         "simulation",
     },
-    {"inspection", "region_statistics", "residual"},
-    {"measurement", "training", "evaluation"},
+    {"inspection", "region_statistics", "residual", "similar_motion"},
+    {"measurement", "series", "training", "evaluation"},
     {"demo"},
     {"cli", "__main__"},
 ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from blurfield import KernelField, blur_statistics
+from blurfield import KernelField, blur_extent, blur_statistics
 from blurfield.region_statistics import COLUMNS
 
 
@@ -86,3 +86,28 @@ def test_labels_without_regions(field: KernelField) -> None:
 def test_bad_input(field: KernelField, options: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         blur_statistics(field, **options)  # type: ignore[arg-type]
+
+
+def test_pixels_that_are_not_square(field: KernelField) -> None:
+    """9 px across stay 9 px wide; diagonals and heights grow with the pixels."""
+    sizes = (2.0, 1.0)
+    assert blur_extent(field, sizes)[5, 3] == pytest.approx(2)  # no blur: a pixel's longer side
+    assert blur_extent(field, sizes)[15, 3] == pytest.approx(9)
+    assert blur_extent(field, 0.5)[15, 3] == pytest.approx(4.5)
+    strips = np.repeat([1, 2, 3], 10)[:, None].repeat(20, 1)
+    table = blur_statistics(field, strips, pixel_size=sizes)
+    assert table["angle"][2] == pytest.approx(180 - math.degrees(math.atan(2)), abs=0.01)
+    assert table["extent_median"][2] == pytest.approx(5 * 5**0.5, rel=0.02)
+
+
+def test_places_and_background(field: KernelField, labels: np.ndarray) -> None:
+    table = blur_statistics(field, labels, background=True)
+    assert table["label"].tolist() == [0, 2, 3, 7]
+    assert table["pixels"].sum() == labels.size
+    assert table["centre_y"][1:].tolist() == [14.5, 24.5, 4.5]
+    assert table["centre_x"][1:].tolist() == [9.5, 2, 9.5]
+
+
+def test_blurred_by_extent(field: KernelField, labels: np.ndarray) -> None:
+    table = blur_statistics(field, labels, min_extent=4.2, pixel_size=0.5)
+    assert table["blurred"].tolist() == [1, 0, 0]
