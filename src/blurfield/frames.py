@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,33 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Frames", "frames_of", "open_frames"]
+__all__ = ["FrameFile", "Frames", "frames_of", "open_frames"]
 
 #: Axes of TIFF files that belong to one image: rows, columns, samples and channels.
 _WITHIN = "YXSC"
 #: Numbers of samples that are colours, perhaps with alpha, wherever an array says no more.
 _COLOURS = (3, 4)
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """A file with frames; unlike the open file, this can be handed to another process.
+
+    Attributes
+    ----------
+    path : str
+        Where it is, from the root of the file system.
+    axes : str or None
+        See `open_frames`.
+    """
+
+    path: str
+    axes: str | None = None
+
+    def __call__(self, number: int) -> NDArray[Any]:
+        """Open the file and read a frame."""
+        with open_frames(self.path, self.axes) as frames:
+            return frames[number]
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,8 @@ class Frames:
         Number type of the values.
     channel_axis : int or None
         Axis of channels within a frame, where it isn't the last one of 3 or 4.
+    file : FrameFile or None
+        How another process opens the same frames; None for arrays in memory.
     """
 
     axes: tuple[str, ...]
@@ -51,6 +74,7 @@ class Frames:
     dtype: np.dtype[Any]
     channel_axis: int | None
     _read: Callable[[int], NDArray[Any]]
+    file: FrameFile | None = None
 
     def __len__(self) -> int:
         return prod(self.sizes)
@@ -121,7 +145,7 @@ def open_frames(path: str | os.PathLike[str], axes: str | None = None) -> Iterat
             raise ValueError(f"cannot read {path} frame by frame: {error}") from None
         except DAMAGED as error:
             raise ValueError(f"cannot read {path} as images: {error}") from error
-        yield frames
+        yield replace(frames, file=FrameFile(str(file.resolve()), axes))
 
 
 class _AxesError(ValueError):

@@ -1,0 +1,217 @@
+"""Workers of a Dask cluster that work on frames, one frame at a time each.
+
+Tasks write their results themselves, to folders that all machines share, and nothing but reports
+comes back. A task can be done again, so that those of a worker that dies go to another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from blurfield.frames import FrameFile
+
+from .report import FrameReport
+from .work import failed, make_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from .processing import Pending, Task
+    from .store import Series
+    from .work import Reader
+
+__all__ = ["ClusterCrew"]
+
+#: Seconds to wait for the scheduler at first, between two looks at what is done, and between two
+#: looks at which workers there are.
+_CONNECT, _POLL_EVERY, _ASK_EVERY = 10, 0.1, 1.0
+#: Tasks for each worker that are on their way: while it works on one, the next one arrives.
+_AHEAD = 2
+#: Name of the resource by which workers can say that they have a GPU.
+_GPU = "GPU"
+#: A worker has one device and so much memory: its threads take turns.
+_turn = threading.Lock()
+
+
+class ClusterCrew:
+    """Workers of a cluster; a context manager, at whose end nothing is asked of them any more.
+
+    Workers that are on a frame when the work is stopped finish it, unless they are stopped, too.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler.
+
+    Raises
+    ------
+    ImportError
+        If the package distributed is not installed.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            import distributed
+        except ImportError:
+            raise ImportError(
+                "a cluster needs the package distributed: pip install 'napari-blurfield[cluster]'"
+            ) from None
+        self._distributed: Any = distributed
+        self._address = address
+        self._asked_at = -float("inf")
+        self._found: dict[str, Any] = {}
+
+    def __enter__(self) -> ClusterCrew:
+        try:
+            self._client = self._distributed.Client(
+                self._address, timeout=_CONNECT, set_as_default=False
+            )
+        except (OSError, ValueError) as error:
+            raise OSError(f"there is no Dask scheduler at {self._address}: {error}") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client.close()  # the scheduler forgets what nobody waits for
+
+    def room(self) -> int:
+        """Two tasks for each worker, as many as there are just now."""
+        return max(1, _AHEAD * len(self._workers()))
+
+    def submit(self, task: Task) -> Pending:
+        """Have a task done."""
+        read: Reader = task.job.read
+        if not isinstance(read, FrameFile):
+            try:
+                read = _Sent(read(task.number))
+            except Exception as error:  # noqa: BLE001 (as on a worker: a frame that can't be read)
+                return _Known(failed(task.number, error))
+        workers = self._workers()
+        gpus = any(_GPU in worker.get("resources", {}) for worker in workers.values())
+        future = self._client.submit(
+            _on_worker,
+            task.job.series,
+            task.number,
+            read,
+            task.deblur,
+            _ranks(workers),
+            pure=False,
+            resources={_GPU: 1} if gpus else None,
+        )
+        return _Remote(future, task.number)
+
+    def wait(self, pending: Sequence[Pending]) -> None:
+        """Return when one of them is done, or after a tenth of a second."""
+        remote = [each.future for each in pending if isinstance(each, _Remote)]
+        if remote and len(remote) == len(pending):
+            with contextlib.suppress(TimeoutError):
+                self._distributed.wait(remote, _POLL_EVERY, "FIRST_COMPLETED")
+
+    def state(self) -> tuple[float, str]:
+        """Nothing is known of frames under way, but how many workers there are."""
+        count = len(self._workers())
+        return 0.0, f"{count} worker{'s' * (count != 1)} at {self._address}"
+
+    def _workers(self) -> dict[str, Any]:
+        """What the scheduler says about its workers, not more than a second old."""
+        if time.monotonic() - self._asked_at > _ASK_EVERY:
+            self._found = dict(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._asked_at = time.monotonic()
+        return self._found
+
+
+class _Sent:
+    """A frame that is in no file, as it is sent to a worker."""
+
+    def __init__(self, image: NDArray[Any]) -> None:
+        self._image = image
+
+    def __call__(self, number: int) -> NDArray[Any]:
+        return self._image
+
+
+class _Known:
+    """A task that has come to an end before it was sent."""
+
+    def __init__(self, report: FrameReport) -> None:
+        self._report = report
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> FrameReport:
+        return self._report
+
+
+class _Remote:
+    """A task on a worker."""
+
+    def __init__(self, future: Any, number: int) -> None:
+        self.future = future
+        self._number = number
+
+    def done(self) -> bool:
+        return bool(self.future.done())
+
+    def result(self) -> FrameReport:
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            report: FrameReport = self.future.result()
+        except KilledWorker:
+            reason = "each worker that was given it died, perhaps for want of memory"
+            return FrameReport(self._number, "failed", reason)
+        except CancelledError:
+            raise OSError("the Dask scheduler is gone; what was finished is there") from None
+        return report
+
+
+def _on_worker(
+    series: Series, number: int, read: Reader, deblur: bool, ranks: Mapping[str, int]
+) -> FrameReport:
+    """Do a task; runs on a worker."""
+    import torch
+    from distributed import get_worker
+
+    rank = ranks.get(str(get_worker().name), 0)
+    before = torch.get_num_threads()
+    with _turn:
+        torch.set_num_threads(series.record.threads)
+        try:
+            where = _device(series, rank)
+            return make_frame(series, number, read, deblur=deblur, where=where)
+        finally:
+            torch.set_num_threads(before)
+
+
+def _ranks(workers: Mapping[str, Any]) -> dict[str, int]:
+    """Rank of each worker, by name, among those of its machine; a restarted one keeps its name."""
+    ranks: dict[str, int] = {}
+    count: dict[str, int] = {}
+    for worker in sorted(workers.values(), key=lambda worker: str(worker["name"])):
+        ranks[str(worker["name"])] = count.get(worker["host"], 0)
+        count[worker["host"]] = ranks[str(worker["name"])] + 1
+    return ranks
+
+
+def _device(series: Series, rank: int) -> dict[str, Any]:
+    """A GPU of its own for each worker of a machine, where they all see all of them.
+
+    Where CUDA_VISIBLE_DEVICES shows each worker one GPU, nothing has to be chosen.
+    """
+    import torch
+
+    settings = [series.record.estimate, series.record.deblur or {}]
+    open_to_choice = all(each.get("device", "auto") in ("auto", "cuda") for each in settings)
+    gpus = torch.cuda.device_count() if open_to_choice else 0
+    return {"device": f"cuda:{rank % gpus}"} if gpus > 1 else {}
