@@ -6,19 +6,17 @@ import csv
 from typing import TYPE_CHECKING, Any
 
 from .files import atomic_write
-from .region_statistics import COLUMNS, blur_statistics
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from .field import KernelField
     from .frames import Frames
-
-    Row = dict[str, Any]
+    from .quantities import Row
 
 __all__ = ["label_frames", "measure_frames", "write_table"]
 
@@ -28,12 +26,13 @@ _DECIMALS = 4
 
 def measure_frames(
     frames: Frames,
-    field_of: Callable[[NDArray[Any]], KernelField],
+    field_of: Callable[[int], KernelField],
     labels: Callable[[int], NDArray[np.integer[Any]] | None] = lambda _: None,
     *,
+    numbers: Iterable[int] | None = None,
     threshold: float = 0.25,
-    pixel_size: float = 1.0,
-    limit: float | None = None,
+    min_extent: float | None = None,
+    pixel_size: float | tuple[float, float] = 1.0,
 ) -> Iterator[list[Row]]:
     """Measure the blur of one frame after the other.
 
@@ -42,33 +41,36 @@ def measure_frames(
     frames : Frames
         The images.
     field_of : callable
-        Returns the kernel field of a frame.
+        Returns the kernel field of the frame of a number.
     labels : callable
         Returns the regions (H, W) of the frame of a number; by default, the frame is one region.
-    threshold, pixel_size : float
-        See `blur_statistics`.
-    limit : float, optional
-        Median extent, in the unit of `pixel_size`, above which a region is ``flagged``.
+    numbers : iterable of int, optional
+        Which frames; all of them by default.
+    threshold, min_extent, pixel_size
+        See `blurfield.blur_statistics`.
 
     Yields
     ------
     list of dict
-        Of each frame, a row for each region: ``frame``, the frame's position on each axis, the
-        columns of `blur_statistics`, and ``flagged`` (0 or 1) if there is a limit.
+        Of each frame, a row for each region: ``frame``, the frame's position on each axis, and the
+        columns of `blurfield.blur_statistics`.
     """
-    for number in range(len(frames)):
+    from .region_statistics import COLUMNS, blur_statistics
+
+    for number in range(len(frames)) if numbers is None else numbers:
         regions = labels(number)
-        field = field_of(frames[number])
-        table = blur_statistics(field, regions, threshold=threshold, pixel_size=pixel_size)
+        table = blur_statistics(
+            field_of(number),
+            regions,
+            threshold=threshold,
+            min_extent=min_extent,
+            pixel_size=pixel_size,
+        )
         place = {"frame": number, **frames.position(number)}
-        rows: list[Row] = [
+        yield [
             {**place, **{name: table[name][region].item() for name in COLUMNS}}
             for region in range(len(table["label"]))
         ]
-        if limit is not None:
-            for row in rows:
-                row["flagged"] = int(row["extent_median"] > limit)
-        yield rows
 
 
 def label_frames(labels: Frames, images: Frames) -> Callable[[int], NDArray[Any]]:

@@ -167,7 +167,7 @@ class _Relief(NamedTuple):
     def lowest(self) -> Ints:
         """Number the places where motion changes least, one in each small block."""
         places = np.zeros(self.height.shape, np.int32)
-        height, width = places.shape
+        height, width = self.inside.shape
         blocks = product(range(0, height, _BLOCK), range(0, width, _BLOCK))
         for number, (y, x) in enumerate(blocks, start=1):
             block = np.s_[y : y + _BLOCK, x : x + _BLOCK]

@@ -16,6 +16,7 @@ from blurfield.cli import _commands, main
 from blurfield.files import write_image
 from blurfield.frames import frames_of
 from blurfield.measurement import label_frames, measure_frames, write_table
+from blurfield.quantities import flag_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def test_frames_are_measured_and_flagged(lapse: np.ndarray) -> None:
     frames = frames_of(lapse, "TZYX")
-    rows = [row for (row,) in measure_frames(frames, blurred_by, pixel_size=0.5, limit=2.0)]
+    measured = measure_frames(frames, lambda number: blurred_by(frames[number]), pixel_size=0.5)
+    rows = flag_rows([row for (row,) in measured], 2.0)
     assert [(row["frame"], row["T"], row["Z"]) for row in rows[2:4]] == [(2, 1, 0), (3, 1, 1)]
     assert [row["extent_median"] for row in rows] == pytest.approx([0.5, 2.5, 0.5, 4.5, 0.5, 1.5])
     assert [row["flagged"] for row in rows] == [0, 1, 0, 1, 0, 0]
@@ -63,10 +65,34 @@ def test_labels_for_all_frames_or_for_each(lapse: np.ndarray) -> None:
     label = np.zeros((40, 36), np.uint8)
     label[:10], label[20:] = 4, 9
     for labels in (frames_of(label, "YX"), frames_of(np.stack([label] * 6), "TYX")):
-        found = list(measure_frames(frames, blurred_by, label_frames(labels, frames)))
-        assert [[row["label"] for row in rows] for rows in found] == [[4, 9]] * 6
+        found = list(
+            measure_frames(
+                frames,
+                lambda number: blurred_by(frames[number]),
+                label_frames(labels, frames),
+                numbers=[4, 1],
+            )
+        )
+        assert [[(row["frame"], row["label"]) for row in rows] for rows in found] == [
+            [(4, 4), (4, 9)],
+            [(1, 4), (1, 9)],
+        ]
     with pytest.raises(ValueError, match="2 label images for 6 frames"):
         label_frames(frames_of(np.stack([label] * 2), "TYX"), frames)
+
+
+def test_what_is_flagged() -> None:
+    rows = [
+        {"extent_median": 2.0, "confidence": 0.9},
+        {"extent_median": 3.0, "confidence": float("nan"), "flagged": 1},
+        {"extent_median": 4.0, "confidence": 0.2},
+    ]
+    assert [row["flagged"] for row in flag_rows(rows, 3.0)] == [0, 0, 1]
+    assert [row["flagged"] for row in flag_rows(rows, 0.5, "confidence")] == [0, 0, 1]
+    assert not any("flagged" in row for row in flag_rows(rows, None))
+    assert "flagged" not in rows[0]
+    with pytest.raises(ValueError, match=r"flagged by 'extent_median', .* but not by 'angle'"):
+        flag_rows(rows, 90, "angle")
 
 
 def test_table_of_unlike_rows(tmp_path: Path) -> None:
@@ -88,6 +114,12 @@ def test_command_measures_a_stack(
     assert [row["flagged"] for row in rows] == ["0", "1", "0", "1", "0", "0"]
     assert [(row["T"], row["Z"]) for row in rows[:3]] == [("0", "0"), ("0", "1"), ("1", "0")]
     assert rows[0]["source"].endswith("lapse.tif")
+
+    assert main([*words, "--limit", "0.5", "--flag-by", "blurred", "--min-extent", "3"]) == 0
+    rows = read_table(tmp_path / "blur.csv")
+    assert [row["blurred"] for row in rows] == ["0.0", "1.0", "0.0", "1.0", "0.0", "1.0"]
+    assert [row["flagged"] for row in rows] == ["0", "1", "0", "1", "0", "1"]
+    capsys.readouterr()
 
     label = np.zeros((40, 36), np.uint8)
     label[:10], label[20:] = 4, 9

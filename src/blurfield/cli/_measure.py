@@ -6,6 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blurfield.quantities import QUANTITIES
+
 from ._commands import FIELD, estimate_field
 from ._outputs import check_output
 from ._values import fraction, positive_number
@@ -13,8 +15,6 @@ from ._values import fraction, positive_number
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
     from blurfield.field import KernelField
 
@@ -58,7 +58,23 @@ def add_parser(
         help="flag frames, or regions, with a median extent above this",
     )
     command.add_argument(
-        "--threshold", type=fraction, default=0.25, help="as for mask (default 0.25)"
+        "--flag-by",
+        choices=[name for name, quantity in QUANTITIES.items() if quantity.worse],
+        default="extent_median",
+        help="what --limit is about (default: %(default)s); the confidence is flagged below it",
+    )
+    blurred = command.add_mutually_exclusive_group()
+    blurred.add_argument(
+        "--threshold",
+        type=fraction,
+        default=0.25,
+        help="what counts as blurred, as for mask (default 0.25)",
+    )
+    blurred.add_argument(
+        "--min-extent",
+        type=positive_number,
+        metavar="EXTENT",
+        help="what counts as blurred: at least this extent, in the unit of --pixel-size",
     )
     command.set_defaults(run=measure)
 
@@ -72,20 +88,22 @@ def measure(options: argparse.Namespace, console: Console) -> None:
         require_file(source)
 
     from blurfield.measurement import write_table
+    from blurfield.quantities import flag_rows
 
     rows: list[dict[str, Any]] = []
     try:
         for source in options.sources:
             for found in _measured(source, options, console):
-                rows += [{"source": source, **row} for row in found]
+                flagged = flag_rows(found, options.limit, options.flag_by)
+                rows += [{"source": source, **row} for row in flagged]
     finally:
         if rows:  # those of the frames that are done are kept, whatever happened then
             write_table(output, rows)
-    flagged = sum(row.get("flagged", 0) for row in rows)
+    bad = sum(row.get("flagged", 0) for row in rows)
     figures: dict[str, Any] = {"output": output, "rows": rows}
     if options.limit is not None:
-        figures["flagged"] = flagged
-    text = f"{output}: {len(rows)} rows" + (f", {flagged} flagged" if options.limit else "")
+        figures["flagged"] = bad
+    text = f"{output}: {len(rows)} rows" + (f", {bad} flagged" if options.limit else "")
     console.result(text, figures)
 
 
@@ -100,8 +118,8 @@ def _measured(
 
     settings: dict[str, Any] = {
         "threshold": options.threshold,
+        "min_extent": options.min_extent,
         "pixel_size": options.pixel_size,
-        "limit": options.limit,
     }
     with contextlib.ExitStack() as stack:
         if Path(source).suffix.lower() == FIELD:
@@ -110,14 +128,14 @@ def _measured(
             field = load_field(source)
             frames = frames_of(np.broadcast_to(np.uint8(0), field.shape), "YX")
 
-            def field_of(frame: NDArray[Any]) -> KernelField:
-                del frame  # there is none
+            def field_of(number: int) -> KernelField:
+                del number  # there is one only
                 return field
         else:
             frames = stack.enter_context(open_frames(source, options.axes))
 
-            def field_of(frame: NDArray[Any]) -> KernelField:
-                return estimate_field(frame, options, console, frames.channel_axis)[0]
+            def field_of(number: int) -> KernelField:
+                return estimate_field(frames[number], options, console, frames.channel_axis)[0]
 
         if options.labels is not None:
             regions = stack.enter_context(open_frames(options.labels))
