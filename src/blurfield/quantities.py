@@ -1,4 +1,4 @@
-"""The figures in which frames are compared, and which of them flag a frame. Imports nothing heavy."""
+"""Figures in which frames are compared, and flagged. Imports nothing heavy."""
 
 from __future__ import annotations
 
