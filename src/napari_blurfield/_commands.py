@@ -68,6 +68,34 @@ def show_field(viewer: napari.viewer.Viewer) -> None:
         _add(viewer, field_layers(as_field(_active(viewer))))
 
 
+def copy_as_python(viewer: napari.viewer.Viewer) -> None:
+    """Copy a script that makes the active layer again, outside napari."""
+    viewer = behind_proxy(viewer)
+    with _explaining():
+        copy_script(_active(viewer))
+
+
+def copy_script(layer: Layer) -> None:
+    """Put a script that makes a layer again on the clipboard.
+
+    Raises
+    ------
+    ValueError
+        If the layer does not tell how it was made.
+    """
+    from napari.utils.notifications import show_info
+    from qtpy.QtGui import QGuiApplication
+
+    from ._provenance import as_python
+
+    script = as_python(layer)
+    clipboard = QGuiApplication.clipboard()
+    if clipboard is None:
+        raise ValueError("there is no clipboard to copy the script to")
+    clipboard.setText(script)
+    show_info(f"A Python script that makes {layer.name!r} is on the clipboard.")
+
+
 def _active(viewer: napari.viewer.Viewer) -> Layer:
     layer = viewer.layers.selection.active
     if layer is None:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_blurfield._commands import copy_script
 from napari_blurfield._jobs import Job, explain
 from napari_blurfield._lifetime import behind_proxy, when_destroyed
 from napari_blurfield._settings import defaults
@@ -65,6 +66,7 @@ class ToolWidget(QWidget):
         self._held: list[Job] = []  # shared with the callback below, which must not hold this
         self._source: weakref.ref[Layer] | None = None
         self._initial: dict[QWidget, Callable[[], Any]] = {}
+        self._made: weakref.ref[Layer] | None = None
 
         self._form = QFormLayout()
         self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
@@ -82,6 +84,14 @@ class ToolWidget(QWidget):
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         describe(self.status, "Status", "What is being done, or how the last run ended.")
 
+        self.copy_button = QPushButton("Copy as Python")
+        describe(
+            self.copy_button,
+            "Copy as Python",
+            "Copy a script that makes the last result again, outside napari.",
+        )
+        self.copy_button.clicked.connect(self.copy_script)
+        self.copy_button.hide()
         self.restore_button = QPushButton("Restore defaults")
         describe(
             self.restore_button,
@@ -95,6 +105,7 @@ class ToolWidget(QWidget):
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.cancel_button)
         after = QHBoxLayout()
+        after.addWidget(self.copy_button)
         after.addStretch(1)
         after.addWidget(self.restore_button)
         column = QVBoxLayout()
@@ -173,6 +184,14 @@ class ToolWidget(QWidget):
         if self.job is not None:
             self.job.cancel()
 
+    def copy_script(self) -> None:
+        """Copy a script that makes the last result again, as the button does."""
+        layer = self._made() if self._made is not None else None
+        with self.explaining():
+            if layer is None:
+                raise ValueError("the last result is gone; run again first")
+            copy_script(layer)
+
     @contextmanager
     def explaining(self) -> Iterator[None]:
         """Say in words why something cannot be done."""
@@ -224,6 +243,8 @@ class ToolWidget(QWidget):
         made = [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]
         for layer in made:
             self.viewer.add_layer(layer)
+        self._made = weakref.ref(made[-1]) if made else None
+        self.copy_button.setVisible(bool(made))
         source = self._source() if self._source is not None else None
         if source is not None and source in self.viewer.layers:
             self.viewer.layers.selection.active = source
