@@ -26,7 +26,17 @@ MODULES = sorted(
     if not module.name.endswith("__main__")
 )
 FILES = sorted(SOURCE.rglob("*.py"))
-GUI = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt6", "PySide6", "napari_blurfield"}
+GUI = {
+    "napari",
+    "qtpy",
+    "magicgui",
+    "superqt",
+    "vispy",
+    "pyqtgraph",
+    "PyQt6",
+    "PySide6",
+    "napari_blurfield",
+}
 
 #: Later layers may import earlier ones. What is not named here belongs to the foundation.
 LAYERS = [
