@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QLabel
 
 from napari_blurfield._axes import axes_words, frame_words
 from napari_blurfield._jobs import explain
@@ -73,13 +73,7 @@ class ImageToolWidget(ToolWidget):
 
     def _show_what_applies(self, *_: object) -> None:
         """Hide controls that the chosen image has no use for."""
-        self._show_row(self.axes, self.axes.is_open)
-
-    def _show_row(self, control: QWidget, visible: bool) -> None:
-        control.setVisible(visible)
-        caption = self._form.labelForField(control)
-        if caption is not None:
-            caption.setVisible(visible)
+        self.show_row(self.axes, self.axes.is_open)
 
     def take(self) -> Source:
         """Return the chosen image, as the viewer shows it now.

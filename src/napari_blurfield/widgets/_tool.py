@@ -149,6 +149,13 @@ class ToolWidget(QWidget):
         self._remember(widget)
         self._form.addRow(widget)
 
+    def show_row(self, control: QWidget, visible: bool) -> None:
+        """Show or hide a control that was added, and its label."""
+        control.setVisible(visible)
+        caption = self._form.labelForField(control)
+        if caption is not None:
+            caption.setVisible(visible)
+
     def start_with(self, control: QWidget, setting: Callable[[Defaults], Any]) -> None:
         """Let a control that was added start with a setting of the plugin, and return to it."""
         self._initial[control] = lambda: setting(defaults())

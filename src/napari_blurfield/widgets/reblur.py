@@ -188,7 +188,7 @@ class ReblurWidget(ImageToolWidget):
         """Show the rows of a task and hide those of the others."""
         shown = self._rows[task]
         for row in {row for rows in self._rows.values() for row in rows}:
-            self._show_row(row, row in shown)
+            self.show_row(row, row in shown)
         words, button, image = TASKS[task]
         self.run_button.setText(button)
         describe(self.run_button, button, f"{words[:1].upper()}{words[1:]}, in a new layer.")
