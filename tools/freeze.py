@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-EXTRAS = ("napari", "test", "evaluate", "train", "dev")
+EXTRAS = ("napari", "test", "cluster", "evaluate", "train", "dev")
 
 HEADER = """\
 # The versions with which everything is tested; written by tools/freeze.py.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,12 @@ import numpy as np
 from .files import DAMAGED, TIFF_SUFFIXES, read_image, require_file
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["FrameFile", "Frames", "frames_of", "open_frames"]
+__all__ = ["FrameFile", "Frames", "ImageFiles", "frames_of", "frames_of_files", "open_frames"]
 
 #: Axes of TIFF files that belong to one image: rows, columns, samples and channels.
 _WITHIN = "YXSC"
@@ -48,6 +48,36 @@ class FrameFile:
 
 
 @dataclass(frozen=True)
+class ImageFiles:
+    """Image files of equal shape and type, which are the frames of one time-lapse.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        Where they are, from the root of the file system.
+    shape : tuple of int
+        Their shape.
+    dtype : str
+        Type of their values.
+    """
+
+    paths: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __call__(self, number: int) -> NDArray[Any]:
+        """Read one of them."""
+        path = self.paths[number]
+        image = read_image(path)
+        if image.shape != self.shape or image.dtype != self.dtype:
+            raise ValueError(
+                f"{path} is an image of type {image.dtype} and shape {image.shape}, but the frames "
+                f"are of type {self.dtype} and shape {self.shape}"
+            )
+        return image
+
+
+@dataclass(frozen=True)
 class Frames:
     """Frames of equal shape and type.
 
@@ -64,8 +94,8 @@ class Frames:
         Number type of the values.
     channel_axis : int or None
         Axis of channels within a frame, where it isn't the last one of 3 or 4.
-    file : FrameFile or None
-        How another process opens the same frames; None for arrays in memory.
+    file : FrameFile, ImageFiles or None
+        How another process reads the same frames; None for arrays in memory.
     """
 
     axes: tuple[str, ...]
@@ -74,7 +104,7 @@ class Frames:
     dtype: np.dtype[Any]
     channel_axis: int | None
     _read: Callable[[int], NDArray[Any]]
-    file: FrameFile | None = None
+    file: FrameFile | ImageFiles | None = None
 
     def __len__(self) -> int:
         return prod(self.sizes)
@@ -129,16 +159,16 @@ def open_frames(path: str | os.PathLike[str], axes: str | None = None) -> Iterat
     """
     file = require_file(path)
     suffix = file.suffix.lower()
+    image = None if suffix in {".npy", *TIFF_SUFFIXES} else read_image(file)
     with contextlib.ExitStack() as stack:
         try:
-            if suffix == ".npy":
+            if image is not None:
+                frames = frames_of(image, axes or _guessed(image))
+            elif suffix == ".npy":
                 array = np.load(file, mmap_mode="r", allow_pickle=False)
                 frames = frames_of(array, axes or _guessed(array))
-            elif suffix in TIFF_SUFFIXES:
-                frames = _of_tiff(file, axes, path, stack)
             else:
-                image = read_image(file)
-                frames = frames_of(image, axes or _guessed(image))
+                frames = _of_tiff(file, axes, path, stack)
         except PermissionError as error:
             raise PermissionError(f"cannot read {path}: {error.strerror or error}") from error
         except _AxesError as error:
@@ -189,6 +219,37 @@ def frames_of(array: NDArray[Any], axes: str) -> Frames:
     shape, channel_axis = _frame_shape(inner, moved.shape[len(outer) :])
     dtype = array.dtype.newbyteorder("=")
     return Frames(tuple(outer), sizes, shape, dtype, channel_axis, read)
+
+
+def frames_of_files(paths: Sequence[str | os.PathLike[str]]) -> Frames:
+    """Return images as the frames of one time-lapse, each read when it is asked for.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Image files, see `blurfield.files.read_image`. The first one that can be read tells which
+        shape and type all have to have.
+
+    Raises
+    ------
+    ValueError
+        If none of them can be read.
+    """
+    first = next(_readable(paths), None)
+    if first is None:
+        raise ValueError("none of the files can be read as an image")
+    alone = frames_of(first, _guessed(first))
+    if alone.sizes:
+        raise ValueError(f"an image of shape {first.shape} cannot be the frame of a time-lapse")
+    files = tuple(os.path.abspath(path) for path in paths)
+    read = ImageFiles(files, first.shape, first.dtype.name)
+    return Frames(("T",), (len(files),), first.shape, first.dtype, None, read, read)
+
+
+def _readable(paths: Sequence[str | os.PathLike[str]]) -> Iterator[NDArray[Any]]:
+    for path in paths:
+        with contextlib.suppress(*DAMAGED):
+            yield read_image(path)
 
 
 def _of_tiff(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-#: Exit statuses: all went well, this program's fault, the input's fault, stopped by Ctrl-C.
+#: Exit statuses: all went well, this program's fault, the input's fault, stopped by Ctrl-C; those
+#: of single commands are theirs to return.
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 #: Set this environment variable to see the traceback of an error.
@@ -38,13 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         0 if all went well, 2 for bad input and 130 after Ctrl-C, each with one line on stderr,
-        and 1 for errors that the input did not cause.
+        and 1 for errors that the input did not cause; 3 if a command for many images left some out.
     """
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:
             options = build_parser().parse_args(arguments)
-            options.run(options, Console(quiet=options.quiet, as_json=options.json))
+            status = options.run(options, Console(quiet=options.quiet, as_json=options.json))
             # Here and not at exit, where nobody could handle that the reader has gone.
             sys.stdout.flush()
         except KeyboardInterrupt:
@@ -60,4 +61,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bad_input = isinstance(error, (ValueError, TypeError, OSError))
             print(error_line(error, expected=bad_input), file=sys.stderr)
             return BAD_INPUT if bad_input else FAILED
-    return OK
+    return OK if status is None else int(status)

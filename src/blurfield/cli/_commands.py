@@ -48,28 +48,13 @@ def deblur(options: argparse.Namespace, console: Console) -> None:
     output = check_output(options.output, IMAGE_SUFFIXES, [options.image, options.field])
     image = read_image(options.image)
 
-    from blurfield.restoration import METHODS, choose_method, deblur
+    from blurfield.restoration import deblur
 
-    chosen = _given({name: getattr(options, name) for name in ("variant", "noise", "iterations")})
-    choose_method(options.method, chosen)  # what is wrong shows before the estimation
-    if options.model == "auto" and options.method in METHODS:
-        options.model = METHODS[options.method].model
+    settings = deblurring_settings(options)  # what is wrong shows before the estimation
     field, seconds = _given_or_estimated_field(image, options, console)
-    chosen |= _given({"strength": options.strength})
-    if options.memory is not None:
-        chosen["memory"] = int(options.memory * 1e9)
     start = time.perf_counter()
     with console.progress() as progress:
-        sharp, info = deblur(
-            image,
-            field,
-            method=options.method,
-            gamma=options.gamma,
-            device=options.device,
-            progress=progress,
-            return_info=True,
-            **chosen,
-        )
+        sharp, info = deblur(image, field, progress=progress, return_info=True, **settings)
     figures = {
         "image": options.image,
         "field": options.field,
@@ -251,17 +236,42 @@ def estimate_field(
 
     start = time.perf_counter()
     with console.progress() as progress:
-        field = estimate(
-            image,
-            model=options.model,
-            gamma=options.gamma,
-            device=options.device,
-            progress=progress,
-            channel_axis=channel_axis,
-            refine=options.refine,
-            **_given({"kernel_size": options.kernel_size, "checkpoint": options.weights}),
-        )
+        settings = estimation_settings(options)
+        field = estimate(image, progress=progress, channel_axis=channel_axis, **settings)
     return field, time.perf_counter() - start
+
+
+def estimation_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `blurfield.estimate` that the options say."""
+    return {
+        "model": options.model,
+        "gamma": options.gamma,
+        "device": options.device,
+        "refine": options.refine,
+        **_given({"kernel_size": options.kernel_size, "checkpoint": options.weights}),
+    }
+
+
+def deblurring_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `blurfield.deblur` that the options say, after a look at whether they fit.
+
+    Where the method wants the fields of a certain model and none was asked for, the options get it.
+    """
+    from blurfield.restoration import METHODS, choose_method
+
+    chosen = _given({name: getattr(options, name) for name in ("variant", "noise", "iterations")})
+    choose_method(options.method, chosen)
+    if options.model == "auto" and options.method in METHODS:
+        options.model = METHODS[options.method].model
+    chosen |= _given({"strength": options.strength})
+    if options.memory is not None:
+        chosen["memory"] = int(options.memory * 1e9)
+    return {
+        "method": options.method,
+        "gamma": options.gamma,
+        "device": options.device,
+        **chosen,
+    }
 
 
 def _given_or_estimated_field(

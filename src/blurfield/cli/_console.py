@@ -42,14 +42,21 @@ class Console:
             print(f"blurfield: {text}", file=sys.stderr)
 
     @contextlib.contextmanager
-    def progress(self) -> Iterator[ProgressCallback | None]:
-        """Give a progress callback that draws a bar, or None if nobody would see one."""
+    def progress(self, *, foretell: bool = False) -> Iterator[ProgressCallback | None]:
+        """Give a progress callback that draws a bar, or None if nobody would see one.
+
+        Parameters
+        ----------
+        foretell : bool
+            Whether steps take about equal time, so that the bar can say how much is left.
+        """
         if self._quiet or not sys.stderr.isatty():
             yield None
             return
         from tqdm import tqdm
 
-        with tqdm(total=1, leave=False, file=sys.stderr, bar_format=_BAR) as bar:
+        form = _BAR + " (left: {remaining})" * foretell
+        with tqdm(total=1, leave=False, file=sys.stderr, bar_format=form) as bar:
 
             def show(done: int, total: int, message: str) -> None:
                 bar.total = total

@@ -8,7 +8,7 @@ from typing import NoReturn
 from blurfield import __version__
 from blurfield.restoration.methods import METHODS
 
-from . import _commands, _evaluate, _measure, _train, _weights
+from . import _batch, _commands, _evaluate, _measure, _train, _weights
 from ._values import (
     dial,
     fraction,
@@ -72,6 +72,33 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="weights of the network that estimates: the name of installed ones, or a file",
     )
+    restoring = _Parser(add_help=False)
+    restoring.add_argument(
+        "--method", default="auto", help=f"how to deblur: auto (default), {', '.join(METHODS)}"
+    )
+    restoring.add_argument(
+        "--variant", metavar="V", help="which variant of the method (see docs/command-line.md)"
+    )
+    restoring.add_argument(
+        "--strength",
+        type=dial,
+        metavar="S",
+        help="from 0, faithful and calm, to 1, crisp (default: 0.5)",
+    )
+    restoring.add_argument(
+        "--noise",
+        type=noise,
+        metavar="NOISE",
+        help="auto (default), per-channel, or GAIN,READ as known of the camera, white = 1: "
+        "variance per unit of light, and standard deviation in the dark",
+    )
+    restoring.add_argument("--iterations", type=positive_int, metavar="N", help="at most so many")
+    restoring.add_argument(
+        "--memory",
+        type=positive_number,
+        metavar="GB",
+        help="memory to use; larger images are deblurred in parts (default: most of what is free)",
+    )
 
     command = commands.add_parser(
         "estimate", parents=[model, light, device, spoken], help="blurry image -> kernel field"
@@ -81,39 +108,15 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_commands.estimate)
 
     command = commands.add_parser(
-        "deblur", parents=[model, light, device, spoken], help="blurry image -> sharp image"
+        "deblur",
+        parents=[model, restoring, light, device, spoken],
+        help="blurry image -> sharp image",
     )
     command.add_argument("image", metavar="IMAGE")
     command.add_argument(
         "--field", metavar="FIELD", help=_FIELD_HELP + "; estimated from the image if not given"
     )
     command.add_argument("-o", "--output", metavar="OUT", required=True)
-    command.add_argument(
-        "--method", default="auto", help=f"how to deblur: auto (default), {', '.join(METHODS)}"
-    )
-    command.add_argument(
-        "--variant", metavar="V", help="which variant of the method (see docs/command-line.md)"
-    )
-    command.add_argument(
-        "--strength",
-        type=dial,
-        metavar="S",
-        help="from 0, faithful and calm, to 1, crisp (default: 0.5)",
-    )
-    command.add_argument(
-        "--noise",
-        type=noise,
-        metavar="NOISE",
-        help="auto (default), per-channel, or GAIN,READ as known of the camera, white = 1: "
-        "variance per unit of light, and standard deviation in the dark",
-    )
-    command.add_argument("--iterations", type=positive_int, metavar="N", help="at most so many")
-    command.add_argument(
-        "--memory",
-        type=positive_number,
-        metavar="GB",
-        help="memory to use; larger images are deblurred in parts (default: most of what is free)",
-    )
     command.set_defaults(run=_commands.deblur)
 
     command = commands.add_parser(
@@ -188,6 +191,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--view", action="store_true", help="open the results in napari")
     command.set_defaults(run=_commands.demo)
 
+    _batch.add_parser(commands, parents=[model, restoring, light, device, spoken])
     _measure.add_parser(commands, parents=[model, light, device, spoken])
     _evaluate.add_parser(commands, light=light, device=device, spoken=spoken)
     _weights.add_parser(commands, spoken=spoken)

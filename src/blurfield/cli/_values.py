@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+import sys
 
 
 def number(text: str) -> float:
@@ -102,3 +104,21 @@ def odd(text: str) -> int:
     if value % 2 == 0:
         raise argparse.ArgumentTypeError(f"must be odd, but is {text!r}")
     return value
+
+
+def frame_ranges(text: str) -> tuple[range, ...]:
+    """Frame numbers: ``7``, ``0-99``, ``20-`` (to the end), ``0-99:10`` (each tenth), or several.
+
+    Those to the end have a stop beyond any number of frames.
+    """
+    ranges = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d+)(?:(-)(\d*)(?::([1-9]\d*))?)?", part.strip(), re.ASCII)
+        if found is None:
+            raise argparse.ArgumentTypeError(
+                f"must be numbers and ranges such as 0-9,15,20- or 0-99:10, but is {text!r}"
+            )
+        first, dash, last, step = found.groups()
+        end = int(last) if last else sys.maxsize - 1 if dash else int(first)
+        ranges.append(range(int(first), end + 1, int(step or 1)))
+    return tuple(ranges)

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from blurfield.frames import FrameFile
+from blurfield.frames import FrameFile, ImageFiles
 
 from .report import FrameReport
 from .work import failed, make_frame
@@ -91,7 +91,7 @@ class ClusterCrew:
     def submit(self, task: Task) -> Pending:
         """Have a task done."""
         read: Reader = task.job.read
-        if not isinstance(read, FrameFile):
+        if not isinstance(read, (FrameFile, ImageFiles)):
             try:
                 read = _Sent(read(task.number))
             except Exception as error:  # noqa: BLE001 (as on a worker: a frame that can't be read)

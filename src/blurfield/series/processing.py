@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from .store import Series
     from .work import Reader
 
-__all__ = ["Crew", "Job", "Pending", "Task", "hire", "process", "process_jobs"]
+__all__ = ["Crew", "Job", "Pending", "Task", "automatic_workers", "hire", "process", "process_jobs"]
 
 #: Steps in which the progress of a job is reported.
 _STEPS = 10_000
+#: Bytes that a worker on this computer is taken to need.
+_WORKER = 2_000_000_000
 
 
 @dataclass(eq=False)
@@ -165,6 +167,32 @@ def hire(workers: int, scheduler: str | None) -> AbstractContextManager[Crew]:
     from .local import LocalCrew
 
     return LocalCrew(workers)
+
+
+def automatic_workers(device: str = "auto", threads: int = 1) -> int:
+    """Return how many frames this computer may work on at a time.
+
+    Parameters
+    ----------
+    device : str
+        Where to compute; a GPU does one frame at a time.
+    threads : int
+        PyTorch threads for each frame.
+
+    Returns
+    -------
+    int
+        As many as there are processors and, with 2 GB each, memory for; at least 1.
+    """
+    import torch
+
+    from blurfield.compute import available_memory, choose_device, usable_share
+
+    chosen = choose_device(device)
+    if chosen.type != "cpu":
+        return 1
+    room = int(usable_share(chosen) * available_memory(chosen) / _WORKER)
+    return max(1, min(torch.get_num_threads() // threads, room))
 
 
 def process_jobs(

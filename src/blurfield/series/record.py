@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
     from blurfield.frames import Frames
 
-__all__ = ["Record", "describe_source"]
+__all__ = ["OtherSettingsError", "Record", "describe_source"]
 
 #: Number of the format that this version writes; it reads all up to this one.
 _FORMAT = 1
 #: Settings that say where and with how much memory to compute, rather than what.
 _WHERE = frozenset({"device", "memory"})
+
+
+class OtherSettingsError(ValueError):
+    """A folder has results that were made with other settings."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,29 @@ class Record:
 
         Raises
         ------
+        OtherSettingsError
+            If that would mix results of different settings.
         ValueError
-            If that would mix results of different images or settings.
+            If that would mix results of different images.
         """
-        found = list(_differences(self._identity(), now._identity()))
+        found = list(_differences(self._what(), now._what()))
         if self.shared and now.shared and self.numbers != now.numbers:
             found.append("other frames share the field")
         if found:
+            raise OtherSettingsError(
+                f"{folder} holds results of other settings ({'; '.join(found)}): choose another "
+                "folder, or remove them"
+            )
+        found = list(_differences(self.source, now.source))
+        if found:
             raise ValueError(
-                f"{folder} holds results of other images or settings ({'; '.join(found)}): choose "
-                "another folder, or remove this one"
+                f"{folder} holds results of other images ({'; '.join(found)}): choose another "
+                "folder, or remove them"
             )
         return replace(now, version=self.version)
 
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same for all results in a folder."""
+    def _what(self) -> dict[str, Any]:
+        """Settings that must be the same for all results in a folder."""
 
         def what(settings: dict[str, Any] | None) -> dict[str, Any] | None:
             if settings is None:
@@ -93,7 +105,6 @@ class Record:
             return {name: value for name, value in settings.items() if name not in _WHERE}
 
         return {
-            "source": self.source,
             "estimate": what(self.estimate),
             "deblur": what(self.deblur),
             "shared": self.shared,

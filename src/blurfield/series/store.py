@@ -181,7 +181,8 @@ class Series:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Number type of the frames."""
-        return np.dtype(self.record.source["dtype"])
+        dtype: np.dtype[Any] = np.dtype(self.record.source["dtype"])
+        return dtype
 
     @property
     def channel_axis(self) -> int | None:
@@ -315,11 +316,14 @@ class Series:
         There is one chunk for each frame, read whenever it is computed. Frames that have not been
         deblurred are 0.
         """
-        import dask.array
+        from dask.array import from_array
 
         chunks = (*(1 for _ in self.sizes), *self.shape)
         meta = np.empty((0,) * len(chunks), self.dtype)
-        return dask.array.from_array(_Stack(self), chunks, name=False, asarray=False, meta=meta)
+        frames: dask.array.Array = from_array(  # type: ignore[no-untyped-call]
+            _Stack(self), chunks, name=False, asarray=False, meta=meta
+        )
+        return frames
 
     def remove_stale_files(self) -> None:
         """Remove temporary files that a run which was killed some time ago has left."""
