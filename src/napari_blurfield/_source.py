@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +97,7 @@ class Source:
             data = data.copy()  # the layer may be painted or changed while a job runs
         placement = Placement.of_layer(layer)
         return cls(
-            name=_frame_name(layer.name, frame_labels(axes, placement.axis_labels), frame),
+            name=frame_name(layer.name, frame_labels(axes, placement.axis_labels), frame),
             layer_name=layer.name,
             axes=axes,
             frame=frame,
@@ -107,6 +107,13 @@ class Source:
             appearance={name: _plain(getattr(layer, name)) for name in _APPEARANCE},
             path=layer.source.path,
         )
+
+    @classmethod
+    def of_first(cls, layer: Layer, axes: Axes | None = None) -> Source:
+        """Take the first image of a layer, of which there may be only one; see `from_layer`."""
+        _check_image(layer)
+        axes = picks.of(layer) if axes is None else axes
+        return cls.from_layer(layer, (0,) * len(axes.frames), axes)
 
     @classmethod
     def shown(cls, layer: Layer, dims: Dims) -> Source:
@@ -129,11 +136,19 @@ class Source:
     @property
     def result_placement(self) -> Placement:
         """Placement of `in_layer`: the image's two axes, and all from that of channels on."""
-        if self.axes.channels is None:
-            return self.placement.last(2)
-        offset = _offset(self.axes, self.frame)
-        at_frame = self.placement.sampled([1.0] * self.axes.ndim, offset)
-        return at_frame.last(self.axes.ndim - self.axes.channels)
+        ndim, channels = self.axes.ndim, self.axes.channels
+        offset = [*_lead_offset(self.axes, self.frame, 0.0), 0.0, 0.0]
+        placed = self.stack_placement.sampled([1.0] * ndim, offset)
+        return placed.last(2 if channels is None else ndim - channels)
+
+    @property
+    def stack_placement(self) -> Placement:
+        """Placement of the whole layer, or of the region of it: all axes."""
+        if self.region is None:
+            return self.placement
+        corner = (float(self.region.rows.start), float(self.region.cols.start))
+        ndim = self.axes.ndim
+        return self.placement.sampled([1.0] * ndim, [0.0] * (ndim - 2) + [*corner])
 
     def in_layer(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return pixels like `data` as those of a layer at `result_placement`.
@@ -145,6 +160,25 @@ class Source:
             return pixels
         between = (1,) * (len(self.axes.leading) - 1 - self.axes.channels)
         return pixels.reshape(pixels.shape[0], *between, *pixels.shape[1:])
+
+    def within(self, region: Region) -> Source:
+        """Return the part of the image in a region's box."""
+        if self.region is not None:
+            raise ValueError(f"{self.name!r} is a part of an image already")
+        whole = replace(self, region=region)
+        labels = frame_labels(self.axes, self.placement.axis_labels)
+        return replace(
+            whole,
+            name=frame_name(self.layer_name, labels, self.frame, region),
+            data=whole.part_of(self.data),
+        )
+
+    def part_of(self, data: Any) -> Any:
+        """Return what `data` are of those of a whole image."""
+        if self.region is None:
+            return data
+        box = (self.region.rows, self.region.cols)
+        return data[box] if self.channel_axis is None else data[(slice(None), *box)]
 
     def pixels(self) -> NDArray[Any]:
         """Return the pixels as a NumPy array; lazy data are computed now."""
@@ -161,6 +195,7 @@ class Source:
             "channels": channels,
             "frame": list(self.frame),
             "shape": list(self.shape),
+            "region": None if self.region is None else self.region.to_json(),
             **self.placement.to_json(),
         }
 
@@ -186,7 +221,10 @@ def placement_from_json(stored: Mapping[str, Any]) -> Placement:
         )
     count = int(stored.get("channels") or 1)
     step = [float(count) if role == CHANNELS else 1.0 for role in axes.leading]
-    return placement.sampled([*step, 1.0, 1.0], _offset(axes, frame, (count - 1) / 2))
+    region = stored.get("region") or {"rows": [0], "cols": [0]}
+    corner = [float(region[name][0]) for name in ("rows", "cols")]
+    offset = [*_lead_offset(axes, frame, (count - 1) / 2), *corner]
+    return placement.sampled([*step, 1.0, 1.0], offset)
 
 
 def displayed_frame(layer: Layer, dims: Dims) -> tuple[int, ...]:
@@ -223,11 +261,10 @@ def frame_labels(axes: Axes, labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(labels[axis] for axis in axes.frames)
 
 
-def _offset(axes: Axes, frame: Sequence[int], channel: float = 0.0) -> list[float]:
-    """Position of an image's first pixel on all axes of its layer."""
+def _lead_offset(axes: Axes, frame: Sequence[int], channel: float) -> list[float]:
+    """Position of an image on the axes before rows and columns, in pixels."""
     left = iter(frame)
-    lead = [float(next(left)) if role == FRAMES else channel for role in axes.leading]
-    return [*lead, 0.0, 0.0]
+    return [float(next(left)) if role == FRAMES else channel for role in axes.leading]
 
 
 def _check_image(layer: Layer) -> None:
@@ -256,9 +293,14 @@ def _checked_frame(
     return tuple(index % size for index, size in zip(frame, stack, strict=True))
 
 
-def _frame_name(name: str, labels: Sequence[str], frame: Sequence[int]) -> str:
-    """Return e.g. ``cells [t 3]``."""
-    return f"{name} [{frame_words(labels, frame)}]" if frame else name
+def frame_name(
+    name: str, labels: Sequence[str], frame: Sequence[int], region: Region | None = None
+) -> str:
+    """Return e.g. ``cells [t 3, region 1]``."""
+    parts = [frame_words(labels, frame)] if frame else []
+    if region is not None:
+        parts.append(region.name)
+    return f"{name} [{', '.join(parts)}]" if parts else name
 
 
 def _plain(value: Any) -> Any:

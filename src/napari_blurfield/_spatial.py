@@ -130,6 +130,23 @@ class Placement:
         """Number of axes."""
         return self.scale.size
 
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """Homogeneous matrix from data to world coordinates."""
+        inner = np.eye(self.ndim + 1)
+        inner[:-1, :-1] = self.rotate @ self.shear @ np.diag(self.scale)
+        inner[:-1, -1] = self.translate
+        matrix: NDArray[np.float64] = self.affine @ inner
+        return matrix
+
+    def to_world(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the world coordinates of points (…, ndim) given in pixels."""
+        return _mapped(self.matrix, points)
+
+    def to_data(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the pixel coordinates of points (…, ndim) given in the world."""
+        return _mapped(np.linalg.inv(self.matrix), points)
+
     def last(self, ndim: int) -> Placement:
         """Return the placement of the last `ndim` axes, without the ones before (time, depth)."""
         kept = slice(self.ndim - ndim, None)
@@ -191,6 +208,11 @@ class Placement:
             units=(PIXEL, *self.units),
             axis_labels=(label, *self.axis_labels),
         )
+
+
+def _mapped(matrix: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:
+    mapped: NDArray[np.float64] = points @ matrix[:-1, :-1].T + matrix[:-1, -1]
+    return mapped
 
 
 def _shear_matrix(shear: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:

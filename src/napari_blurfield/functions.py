@@ -268,7 +268,7 @@ def estimate_source(
 ) -> Outcome:
     """Estimate the field of a captured image as a job; see `estimate_layers` for the options."""
     started = time.monotonic()
-    used = _loaded_device(device, progress)
+    used = loaded_device(device, progress)
     field = estimate_field(source, device=device, progress=progress, **options)
     progress(1, 1, "Preparing the layers …")
     layers = field_layers(field, kernels=kernels, progress=progress)
@@ -295,7 +295,7 @@ def deblur_source(
     See `deblur_layer` for the options.
     """
     started = time.monotonic()
-    used = _loaded_device(device, progress)
+    used = loaded_device(device, progress)
     common: dict[str, Any] = {"gamma": gamma, "device": device, "progress": progress}
     layers: list[LayerData] = []
     if field is None:
@@ -319,7 +319,7 @@ def blurry_share(mask: NDArray[Any]) -> str:
     return f"{np.mean(mask > 0):.0%} of the image is blurry."
 
 
-def _loaded_device(device: str, progress: ProgressCallback) -> str:
+def loaded_device(device: str, progress: ProgressCallback) -> str:
     """Return the device that will be used; asking for it loads PyTorch, which takes a while."""
     from blurfield.compute import choose_device
 

@@ -17,13 +17,19 @@ from ._source import placement_from_json
 from ._spatial import Placement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeVar
 
+    from napari.components import Dims
     from napari.layers import Layer
     from numpy.typing import NDArray
 
     from blurfield import KernelField
     from blurfield.compute import ProgressCallback
+
+    from ._field_stack import FieldStack
+
+    T = TypeVar("T")
 
     #: Data, attributes and type of a layer, as npe2 readers return it.
     LayerData = tuple[Any, dict[str, Any], str]
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
 FACTS = "blurfield"
 #: Layer metadata: the `KernelField` itself.
 FIELD = "blurfield_field"
+#: Layer metadata: the fields of a stack's frames, a `FieldStack`, in place of a single field.
+FIELDS = "blurfield_fields"
 #: Field metadata: the image the field was estimated from, as `Source.to_json` tells it.
 SOURCE = "napari"
 
@@ -94,7 +102,7 @@ def field_layers(
         field knows it, kernel mosaic, blur mask, motion vectors. Only the vectors are visible at
         first: they read best alone.
     """
-    make = _Maker(field, name)
+    make = LayerMaker(field, name)
     layers: list[LayerData] = []
     if kernels:
         shown = field
@@ -109,16 +117,50 @@ def field_layers(
     return [*layers, make.vectors()]
 
 
-def find_field(layer: Layer | None) -> KernelField | None:
-    """Return the field that a layer shows or was made with, or None."""
-    return None if layer is None else layer.metadata.get(FIELD)
+def find_field(layer: Layer | None, frame: Sequence[int] | None = None) -> KernelField | None:
+    """Return the field that a layer shows or was made with, or None.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer or None
+        A layer.
+    frame : sequence of int, optional
+        Which frame, if it shows the fields of a stack: one index for each axis of frames. Without
+        it, no field of such a layer is found.
+    """
+    if layer is None:
+        return None
+    fields = fields_of_stack(layer)
+    if fields is None:
+        return layer.metadata.get(FIELD)
+    return None if frame is None else fields.at(frame)
+
+
+def shown_field(layer: Layer | None, dims: Dims) -> KernelField | None:
+    """Return the field that a layer shows or was made with: of a stack, that of the frame shown."""
+    fields = None if layer is None else fields_of_stack(layer)
+    return find_field(layer) if fields is None else fields.shown(dims)
+
+
+def fields_of_stack(layer: Layer) -> FieldStack | None:
+    """Return the fields of all frames if a layer shows or was made with such, or None."""
+    return layer.metadata.get(FIELDS)
 
 
 def fields_in(layers: Iterable[Layer]) -> list[KernelField]:
     """Return the fields that layers show, each one once, that of the topmost layer first."""
-    found: list[KernelField] = []
+    return _shown_in(layers, find_field)
+
+
+def stacks_in(layers: Iterable[Layer]) -> list[FieldStack]:
+    """Return the fields of stacks that layers show, in the same order as `fields_in`."""
+    return _shown_in(layers, fields_of_stack)
+
+
+def _shown_in(layers: Iterable[Layer], find: Callable[[Layer], T | None]) -> list[T]:
+    found: list[T] = []
     for layer in reversed(list(layers)):
-        field = find_field(layer) if role_of(layer) in FIELD_ROLES else None
+        field = find(layer) if role_of(layer) in FIELD_ROLES else None
         if field is not None and not any(field is known for known in found):
             found.append(field)
     return found
@@ -198,7 +240,7 @@ def mask_layer_data(
     min_area : int
         Smaller blurry regions and smaller gaps in them are removed, in pixels.
     """
-    return _Maker(field, name).mask(threshold, min_area)
+    return LayerMaker(field, name).mask(threshold, min_area)
 
 
 def mask_data(field: KernelField, threshold: float, min_area: int) -> NDArray[np.uint8]:
@@ -223,7 +265,7 @@ def clean_mask(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
     return mask
 
 
-class _Maker:
+class LayerMaker:
     """Makes the layers of one field.
 
     Parameters
@@ -252,18 +294,11 @@ class _Maker:
         """Motion as lines, coloured by their length."""
         from blurfield.measure import motion_features, motion_vectors
 
-        spacing = _spacing(self._field)
+        spacing = vector_spacing(self._field)
         features = motion_features(self._field, spacing=spacing)
         attributes = {
             **self._attributes("vectors", self._placement.last(2), spacing=spacing),
-            "features": features,
-            "edge_color": "length",
-            "edge_colormap": "plasma",
-            "edge_contrast_limits": (1.0, max(float(features["length"].max(initial=1.0)), 2.0)),
-            "edge_width": max(1.0, spacing / 14),
-            "opacity": 1.0,
-            # A line, not an arrow: a photograph does not tell which way along it the motion went.
-            "vector_style": "line",
+            **vectors_look(features, spacing),
         }
         return motion_vectors(self._field, spacing=spacing), attributes, "vectors"
 
@@ -345,6 +380,20 @@ class _Maker:
         return slices.reshape(slices.shape[0], *between, *slices.shape[1:])
 
 
+def vectors_look(features: Mapping[str, NDArray[Any]], spacing: float) -> dict[str, Any]:
+    """Return how vectors look: coloured by the extent of the blur that they show."""
+    return {
+        "features": features,
+        "edge_color": "length",
+        "edge_colormap": "plasma",
+        "edge_contrast_limits": (1.0, max(float(features["length"].max(initial=1.0)), 2.0)),
+        "edge_width": max(1.0, spacing / 14),
+        "opacity": 1.0,
+        # A line, not an arrow: a photograph does not tell which way along it the motion went.
+        "vector_style": "line",
+    }
+
+
 def as_array(values: Any) -> NDArray[Any]:
     """Return a tensor or an array as a NumPy array."""
     if hasattr(values, "detach"):
@@ -352,8 +401,8 @@ def as_array(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _spacing(field: KernelField) -> int:
-    """Distance of vectors in pixels: some twenty along the longer side, room for each kernel."""
+def vector_spacing(field: KernelField) -> int:
+    """Return the distance of vectors in pixels: some twenty on the longer side, room for each."""
     return max(8, math.ceil(max(field.shape) / 20), round(field.kernel_size * 0.8))
 
 

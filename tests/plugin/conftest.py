@@ -72,10 +72,17 @@ def quick(monkeypatch: pytest.MonkeyPatch, field: KernelField) -> dict[str, Any]
     def deblur(image: Any, used: KernelField, **options: Any) -> Any:
         seen["deblur"] = (image, used, options)
         options["progress"](1, 2, "sharpening")
-        return image, {"method": "quick", "options": {"strength": options.get("strength")}}
+        return image, {
+            "method": "quick",
+            "variant": None,
+            "options": {"strength": options.get("strength")},
+        }
 
-    monkeypatch.setattr(blurfield, "estimate", estimate, raising=False)
-    monkeypatch.setattr(blurfield, "deblur", deblur, raising=False)
+    for name, function in (("estimate", estimate), ("deblur", deblur)):
+        monkeypatch.setattr(blurfield, name, function, raising=False)
+    # Series of frames take them from here.
+    monkeypatch.setattr("blurfield.estimation.estimate", estimate)
+    monkeypatch.setattr("blurfield.restoration.deblur", deblur)
     return seen
 
 

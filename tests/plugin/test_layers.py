@@ -231,7 +231,11 @@ def test_deblurred_looks_like_its_source(quick, field, photograph):
     assert result.data.dtype == np.uint8
     facts = result.metadata[FACTS]
     assert facts["role"] == "deblurred"
-    assert facts["parameters"] == {"method": "quick", "options": {"strength": 0.25}}
+    assert facts["parameters"] == {
+        "method": "quick",
+        "variant": None,
+        "options": {"strength": 0.25},
+    }
     json.dumps(facts, allow_nan=False)
     assert quick["deblur"][1] is field
 

@@ -10,17 +10,20 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
 
+from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._lifetime import Connections
 from napari_blurfield._picked_axes import picks
 from napari_blurfield._source import displayed_frame
 from napari_blurfield.layers import (
     FIELD_ROLES,
     fields_in,
+    fields_of_stack,
     find_field,
     is_from,
     role_of,
     source_layer,
     source_name,
+    stacks_in,
 )
 
 if TYPE_CHECKING:
@@ -67,10 +70,15 @@ class Choice(QComboBox):
         self.fill(entries)
 
     @property
-    def value(self) -> Any:
-        """The chosen value, None if there is nothing to choose."""
+    def chosen(self) -> Any:
+        """The chosen entry of `values`, None if there is nothing to choose."""
         index = self.currentIndex()
         return self._values[index] if 0 <= index < len(self._values) else None
+
+    @property
+    def value(self) -> Any:
+        """What the chosen entry stands for; None if there is nothing to choose."""
+        return self._meaning(self.chosen)
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -87,7 +95,7 @@ class Choice(QComboBox):
 
     def fill(self, entries: Sequence[tuple[str, Any]]) -> None:
         """Replace the entries; what is chosen stays chosen if it is still there."""
-        kept = self.value
+        kept = self.chosen
         self.blockSignals(True)
         try:
             self.clear()
@@ -117,6 +125,10 @@ class Choice(QComboBox):
             model.item(self._values.index(value)) if isinstance(model, QStandardItemModel) else None
         )
         return item is None or item.isEnabled()
+
+    def _meaning(self, chosen: Any) -> Any:
+        """Return what an entry stands for now; subclasses may have entries that change."""
+        return chosen
 
     def _announce(self, *_: object) -> None:
         value = self.value
@@ -180,8 +192,9 @@ class ImageChoice(Choice):
 class FieldChoice(Choice):
     """A choice among the blur fields in a viewer, and of files opened before.
 
-    Each field is listed once, whichever of its layers are left. The choice follows the active
-    layer, and the image that it is for.
+    Each field is listed once, whichever of its layers are left. The fields of a stack are one
+    entry, which stands for the field of the frame that the viewer shows. The choice follows the
+    active layer, and the image that it is for.
 
     Parameters
     ----------
@@ -212,6 +225,8 @@ class FieldChoice(Choice):
         for emitter in (events.inserted, events.removed, events.reordered, events.renamed):
             self._connections.add(emitter, self._refresh)
         self._connections.add(viewer.layers.selection.events.active, self._follow)
+        self._connections.add(viewer.dims.events.current_step, self._on_moved)
+        self._frame: tuple[int, ...] | None = None
         if image is not None:
             image.changed.connect(self._choose_for_image)
         self._refresh()
@@ -235,12 +250,32 @@ class FieldChoice(Choice):
         self._refresh()
         self.value = field
 
+    def _meaning(self, chosen: Any) -> Any:
+        return chosen.shown(self._viewer.dims) if isinstance(chosen, FieldStack) else chosen
+
     def _refresh(self, *_: object) -> None:
         fields = fields_in(self._viewer.layers)
-        names = _told_apart([source_name(field) for field in fields])
-        self.fill([*self._first, *zip(names, fields, strict=True), *self._opened])
+        stacks = stacks_in(self._viewer.layers)
+        names = [source_name(field) for field in fields]
+        names = _told_apart([*names, *(f"{stack.name}, each frame" for stack in stacks)])
+        entries = zip(names, [*fields, *stacks], strict=True)
+        self.fill([*self._first, *entries, *self._opened])
         if self._first and self.currentIndex() == 0:
             self._choose_for_image()
+
+    def _on_moved(self, *_: object) -> None:
+        """Follow the sliders: to the field of another frame of the image, if there is one."""
+        if isinstance(self.chosen, FieldStack):
+            self._announce()
+        elif self._shown_frame() != self._frame:
+            self._choose_for_image()
+
+    def _shown_frame(self) -> tuple[int, ...] | None:
+        layer = self._image.value if self._image is not None else None
+        try:
+            return None if layer is None else displayed_frame(layer, self._viewer.dims)
+        except ValueError:  # the viewer's sliders stand outside the stack
+            return None
 
     def _choose_for_image(self, *_: object) -> None:
         """Choose the newest field that was estimated from the image.
@@ -248,16 +283,17 @@ class FieldChoice(Choice):
         Without one, a field from elsewhere stays chosen, but not the field of another image.
         """
         layer = self._image.value if self._image is not None else None
-        if layer is None:
-            return
-        try:
-            frame = displayed_frame(layer, self._viewer.dims)
-        except ValueError:  # the viewer's sliders stand outside the stack
+        self._frame = frame = self._shown_frame()
+        if layer is None or frame is None:
             return
         opened = [field for _, field in reversed(self._opened)]
         for field in [*fields_in(self._viewer.layers), *opened]:
             if is_from(field, layer.name, frame):
                 self.value = field
+                return
+        for stack in stacks_in(self._viewer.layers):
+            if stack.name == layer.name:
+                self.value = stack
                 return
         if self._first and self._belongs_to_another():
             self.setCurrentIndex(0)
@@ -266,13 +302,14 @@ class FieldChoice(Choice):
         """Return whether the chosen field was estimated from another image of the viewer."""
         if self.currentIndex() < len(self._first):
             return False
-        name = source_layer(self.value)
+        chosen = self.chosen
+        name = chosen.name if isinstance(chosen, FieldStack) else source_layer(chosen)
         return any(layer.name == name for layer in self._viewer.layers)
 
     def _follow(self, *_: object) -> None:
         active = self._viewer.layers.selection.active
         if active is not None and role_of(active) in FIELD_ROLES:
-            self.value = find_field(active)
+            self.value = fields_of_stack(active) or find_field(active)
 
 
 def is_photograph(layer: Layer) -> bool:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QCheckBox, QLabel
 
 from napari_blurfield._axes import axes_words, frame_words
+from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._jobs import explain
 from napari_blurfield._lifetime import Connections
 from napari_blurfield._picked_axes import picks, stored_shape
+from napari_blurfield._series import SeriesPlan, run_series
 from napari_blurfield._settings import defaults
 from napari_blurfield._source import Source, displayed_frame, frame_labels
+from napari_blurfield._stack import Stack
 
 from ._axes_choice import AxesChoice
 from ._choices import Choice, ImageChoice
+from ._frames import FolderChoice, FramesChoice
+from ._series_view import SeriesView
 from ._tool import ToolWidget
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
+    from napari_blurfield._series import Given
+    from napari_blurfield._series_layers import SeriesLayers
     from napari_blurfield.functions import Outcome
 
 #: How an image may be encoded, for people.
@@ -40,6 +49,8 @@ class ImageToolWidget(ToolWidget):
         As for `ToolWidget`.
     """
 
+    _has_frames = False
+
     def __init__(self, napari_viewer: ViewerModel, action: str, tooltip: str) -> None:
         super().__init__(napari_viewer, action, tooltip)
         self.image = ImageChoice(self.viewer)
@@ -58,6 +69,25 @@ class ImageToolWidget(ToolWidget):
         self._show_what_applies()
         self.gamma = Choice(GAMMAS)
         self.device = DeviceChoice()
+        self.frames = FramesChoice()
+        self.shared = QCheckBox("One field for all frames")
+        self.folder = FolderChoice()
+        self._plan: SeriesPlan | None = None
+        self._view: SeriesView | None = None
+
+    def add_frame_rows(self) -> None:
+        """Add the rows about time-lapses, for a subclass that calls `start_series`."""
+        self.add_row("Frames", self.frames, self.frames.which.toolTip())
+        self.add_wide_row(
+            self.shared,
+            "One field for all frames",
+            "Deblur all frames with one field: the one chosen, or the median of the fields of "
+            "all, where the blur is that of the instrument and does not change.",
+        )
+        self.add_row("Results in", self.folder, self.folder.path.toolTip())
+        self.frames.changed.connect(self._show_what_applies)
+        self._has_frames = True
+        self._show_what_applies()
 
     def add_computing_rows(self) -> None:
         """Add the rows about encoding and device, after those of the subclass."""
@@ -74,6 +104,18 @@ class ImageToolWidget(ToolWidget):
     def _show_what_applies(self, *_: object) -> None:
         """Hide controls that the chosen image has no use for."""
         self.show_row(self.axes, self.axes.is_open)
+        if self._has_frames:
+            layer = self.image.value
+            is_stack = layer is not None and _is_stack(layer)
+            self.show_row(self.frames, is_stack)
+            for control in (self.shared, self.folder):
+                self.show_row(control, is_stack and self.frames.several)
+
+    @property
+    def takes_series(self) -> bool:
+        """Whether several frames are to be worked on."""
+        layer = self.image.value
+        return self._has_frames and self.frames.several and layer is not None and _is_stack(layer)
 
     def take(self) -> Source:
         """Return the chosen image, as the viewer shows it now.
@@ -90,9 +132,79 @@ class ImageToolWidget(ToolWidget):
         self.capture(layer)
         return source
 
+    def start_series(
+        self,
+        what: str,
+        estimate: dict[str, Any],
+        deblur: dict[str, Any] | None = None,
+        given: Given | None = None,
+        **layers: Any,
+    ) -> None:
+        """Start a job for several frames.
+
+        Parameters
+        ----------
+        what : str
+            What is done, such as ``"Deblurring"``.
+        estimate, deblur, given, layers
+            See `SeriesPlan`.
+
+        Raises
+        ------
+        ValueError
+            If there are no such frames.
+        """
+        layer = self.image.value
+        stack = Stack.from_layer(layer)
+        numbers = self.frames.numbers(stack)
+        plan = SeriesPlan(
+            stack,
+            numbers,
+            estimate,
+            deblur,
+            shared=self.shared.isChecked() and (given is None or isinstance(given, FieldStack)),
+            given=given,
+            chosen_folder=self.folder.path.text().strip(),
+            layers=layers,
+        )
+        self.capture(layer)
+        view = SeriesView()
+        view.ready.connect(self._on_first_frame)
+        job = partial(run_series, plan, on_frame=view.tell)
+        self.start(job, f"{what} {len(numbers)} frames of {stack.name}")
+        self._plan, self._view = plan, view
+
+    def _on_first_frame(self, made: SeriesLayers) -> None:
+        before = list(self.viewer.layers)
+        self._add_layers(made.layers())
+        if self._view is not None:
+            self._view.follow([layer for layer in self.viewer.layers if layer not in before])
+
+    def _settle(self, text: str) -> None:
+        super()._settle(text)
+        if self._view is not None:
+            self._view.stop()
+        self._view = self._plan = None
+
+    def _on_cancelled(self) -> None:
+        plan, view = self._plan, self._view
+        super()._on_cancelled()
+        if plan is not None and view is not None and view.frames:
+            self.status.setText(
+                f"Cancelled; {view.frames} of {len(plan.numbers)} frames are done, and kept in "
+                f"{plan.place}. Run it again to go on from there."
+            )
+
     def _on_succeeded(self, outcome: Outcome) -> None:
         super()._on_succeeded(outcome)
         self.device.refresh()
+
+
+def _is_stack(layer: Layer) -> bool:
+    try:
+        return bool(picks.of(layer).frames)
+    except ValueError:  # said where the image is described
+        return False
 
 
 class ImageNote(QLabel):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QPushButton
 from superqt import QLabeledDoubleSlider
 
 from blurfield.restoration import METHODS
+from napari_blurfield._field_stack import FieldStack
 from napari_blurfield.functions import deblur_source
-from napari_blurfield.layers import source_name
+from napari_blurfield.layers import source_layer, source_name
 
 from ._choices import Choice, FieldChoice
 from ._image_tool import ImageToolWidget
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from blurfield.restoration import Method
+    from napari_blurfield._series import Given
 
 #: Stands for a field that is still to be estimated.
 ESTIMATE = "estimate"
@@ -41,6 +43,7 @@ class DeblurWidget(ImageToolWidget):
         super().__init__(
             napari_viewer, "Deblur", "Undo the blur that the field describes, in a new layer."
         )
+        self.add_frame_rows()
         self.field = FieldChoice(self.viewer, ("estimate it first", ESTIMATE), self.image)
         self.add_row(
             "Blur field",
@@ -110,6 +113,10 @@ class DeblurWidget(ImageToolWidget):
     def run(self) -> None:
         """Start the deconvolution, as the button does."""
         with self.explaining():
+            if self.takes_series:
+                where = {"gamma": self.gamma.value, "device": self.device.value}
+                self.start_series("Deblurring", where, self._options(), self._given())
+                return
             source = self.take()
             field = None if self.field.value == ESTIMATE else self.field.value
             if field is not None and field.shape != source.shape:
@@ -118,21 +125,27 @@ class DeblurWidget(ImageToolWidget):
                     f"pixels, but {source.name!r} has {_size(source.shape)}; choose the field that "
                     "was estimated from this image"
                 )
-            variant = self.variant.value
-            self.start(
-                partial(
-                    deblur_source,
-                    source,
-                    field,
-                    method=self.method.value,
-                    strength=self.strength.value(),
-                    gamma=self.gamma.value,
-                    device=self.device.value,
-                    memory=round(self.memory.value() * _GB) or "auto",
-                    **({"variant": variant} if variant else {}),
-                ),
-                f"Deblurring {source.name}",
-            )
+            job = partial(deblur_source, source, field, **self._options())
+            self.start(job, f"Deblurring {source.name}")
+
+    def _options(self) -> dict[str, Any]:
+        variant = self.variant.value
+        return {
+            "method": self.method.value,
+            "strength": self.strength.value(),
+            "gamma": self.gamma.value,
+            "device": self.device.value,
+            "memory": round(self.memory.value() * _GB) or "auto",
+            **({"variant": variant} if variant else {}),
+        }
+
+    def _given(self) -> Given | None:
+        """Return the fields for all frames; that of one frame counts for all only if asked for."""
+        chosen: Given | None = None if self.field.chosen == ESTIMATE else self.field.chosen
+        if chosen is None or isinstance(chosen, FieldStack) or self.shared.isChecked():
+            return chosen
+        of_a_frame = source_layer(chosen) == self.image.value.name
+        return None if of_a_frame else chosen
 
 
 class MethodChoice(Choice):

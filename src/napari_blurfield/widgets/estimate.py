@@ -66,6 +66,7 @@ class EstimateWidget(ImageToolWidget):
             "Estimate blur field",
             "Find out how each part of the image was blurred, and add layers that show it.",
         )
+        self.add_frame_rows()
         self.model = ModelChoice()
         self.add_row("Model", self.model, "How the blur is estimated.")
         self.start_with(self.model, lambda settings: settings.model)
@@ -105,17 +106,20 @@ class EstimateWidget(ImageToolWidget):
     def run(self) -> None:
         """Start the estimation, as the button does."""
         with self.explaining():
+            options = {
+                "model": self.model.value,
+                "gamma": self.gamma.value,
+                "device": self.device.value,
+                **self._model_options(),
+            }
+            if self.takes_series:
+                self.start_series(
+                    "Estimating the blur of", options, kernels=self.kernels.isChecked()
+                )
+                return
             source = self.take()
             self.start(
-                partial(
-                    estimate_source,
-                    source,
-                    kernels=self.kernels.isChecked(),
-                    model=self.model.value,
-                    gamma=self.gamma.value,
-                    device=self.device.value,
-                    **self._model_options(),
-                ),
+                partial(estimate_source, source, kernels=self.kernels.isChecked(), **options),
                 f"Estimating the blur of {source.name}",
             )
 

@@ -1,0 +1,81 @@
+"""The fields of a stack's frames, read from the folder of a series when they are asked for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.components import Dims
+
+    from blurfield import KernelField
+    from blurfield.series import Series
+
+    from ._stack import Stack
+
+#: Fields that are kept in memory: the one shown, and the one before.
+_KEPT = 2
+#: Field metadata: the image the field was estimated from.
+_SOURCE = "napari"
+
+
+class FieldStack:
+    """The field of each frame of a stack, as far as it is there.
+
+    Parameters
+    ----------
+    series : Series
+        Where the fields are.
+    stack : Stack
+        Where they lie.
+    """
+
+    def __init__(self, series: Series, stack: Stack) -> None:
+        self.series = series
+        self.stack = stack
+        self._read: OrderedDict[int, KernelField] = OrderedDict()
+
+    @property
+    def name(self) -> str:
+        """Name of the layer whose blur it is."""
+        return self.stack.name
+
+    def has(self, number: int) -> bool:
+        """Return whether the field of a frame is there."""
+        return self.series.field_path(number).exists()
+
+    def at(self, position: Sequence[int]) -> KernelField | None:
+        """Return the field of the frame at a position, None if there is none.
+
+        It is the same object as long as no other two fields have been asked for.
+        """
+        stack = self.stack
+        if len(position) != len(stack.sizes) or not all(
+            0 <= index < size for index, size in zip(position, stack.sizes, strict=True)
+        ):
+            return None
+        number = stack.number(position)
+        if number not in self._read:
+            try:
+                field = self.series.field(number)
+            except FileNotFoundError:
+                return None
+            self._read[number] = field.with_metadata(**{_SOURCE: stack.to_json(position)})
+            while len(self._read) > _KEPT:
+                self._read.popitem(last=False)
+        self._read.move_to_end(number)
+        return self._read[number]
+
+    def shown(self, dims: Dims) -> KernelField | None:
+        """Return the field of the frame that a viewer shows."""
+        first = self.stack.first
+        place = first.placement
+        world = np.asarray(dims.point, dtype=float)[-place.ndim :]
+        if world.size < place.ndim:
+            return None
+        pixel = place.to_data(world)
+        return self.at([round(float(pixel[axis])) for axis in first.axes.frames])

@@ -1,0 +1,272 @@
+"""Estimate and deblur many frames: results go to a folder, and layers read them there."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._field_stack import FieldStack
+from ._series_layers import SeriesLayers
+from .functions import Outcome, loaded_device
+from .layers import field_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from blurfield import KernelField
+    from blurfield.compute import ProgressCallback
+    from blurfield.series import FrameReport, Series
+
+    from ._stack import Stack
+
+    #: Fields that are known already: one for all frames, or one for each.
+    Given = KernelField | FieldStack
+    #: Called with the layers and the number of a frame that has been added to them.
+    OnFrame = Callable[[SeriesLayers, int], None]
+
+
+@dataclass(frozen=True)
+class SeriesPlan:
+    """What is to be made of which frames.
+
+    Parameters
+    ----------
+    stack : Stack
+        The frames.
+    numbers : tuple of int
+        Which of them.
+    estimate : dict
+        Arguments of `blurfield.estimate`, as plain JSON.
+    deblur : dict, optional
+        Arguments of `blurfield.deblur`, as plain JSON; without it, fields are estimated only.
+    shared : bool
+        Whether all frames are deblurred with the median of their fields.
+    given : KernelField or FieldStack, optional
+        Fields to deblur with. Frames of which there is none are estimated.
+    chosen_folder : str, optional
+        Where results go. By default a folder beside the layer's file, or where nothing can be
+        written there, a temporary one.
+    layers : dict
+        Arguments of `SeriesLayers`.
+    """
+
+    stack: Stack
+    numbers: tuple[int, ...]
+    estimate: dict[str, Any]
+    deblur: dict[str, Any] | None = None
+    shared: bool = False
+    given: Given | None = None
+    chosen_folder: str = ""
+    layers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where results go: the same for the same layer and settings, so that runs go on."""
+        if self.chosen_folder:
+            return Path(self.chosen_folder).expanduser()
+        path = self.stack.first.path
+        file = Path(path) if path else None
+        settings = [self.estimate, self.deblur, self.shared, self.given_id, self._region]
+        if file is not None and file.exists():
+            settings.append([str(file.resolve()), file.stat().st_mtime_ns])
+        else:
+            settings.append(self.stack.identity)
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        if file is not None and file.exists() and _is_writable(file.parent):
+            return file.parent / f"{file.stem}-blurfield" / digest
+        return _temporary_folder() / digest
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the folder is removed when napari is closed."""
+        return not self.chosen_folder and self.folder.is_relative_to(_temporary_folder())
+
+    @property
+    def place(self) -> str:
+        """The folder, in words."""
+        kept = ", which is removed when napari closes" if self.is_temporary else ""
+        return f"{self.folder}{kept}"
+
+    @property
+    def given_id(self) -> str | None:
+        """Name of the fields that are given."""
+        if isinstance(self.given, FieldStack):
+            return str(self.given.series.folder)
+        return None if self.given is None else field_id(self.given)
+
+    @property
+    def _region(self) -> Any:
+        region = self.stack.first.region
+        return None if region is None else region.to_json()
+
+
+def run_series(
+    plan: SeriesPlan, *, progress: ProgressCallback, on_frame: OnFrame | None = None
+) -> Outcome:
+    """Make what is missing of a series, as a job.
+
+    Parameters
+    ----------
+    plan : SeriesPlan
+        What to do.
+    progress : callable
+        Called as ``progress(done, total, message)``; if it raises, the work stops, and frames that
+        are done stay.
+    on_frame : callable, optional
+        Called with the layers whenever a frame has been added to them; whoever gives it adds and
+        refreshes the layers, and the outcome has none.
+
+    Raises
+    ------
+    ValueError
+        If a given field does not fit the frames, the folder holds results of other images or
+        settings, or no frame could be done.
+    """
+    from blurfield.series import process
+
+    started = time.monotonic()
+    used = loaded_device(str(plan.estimate.get("device", "auto")), progress)
+    frames = plan.stack.frames()
+    progress(0, 0, "Looking at the frames …")
+    series = _create(plan, frames)
+    _provide_fields(plan, series, progress)
+    made = SeriesLayers(FieldStack(series, plan.stack), **plan.layers)
+    added: set[int] = set()
+
+    def add(number: int) -> None:
+        if number in added or not series.is_finished(number):
+            return
+        added.add(number)
+        made.add(number)
+        if on_frame is not None:
+            on_frame(made, number)
+
+    for number in series.finished:
+        progress(0, 0, "Reading results that are there …")
+        add(number)
+    reports = process(series, frames, progress=progress, on_frame=add)
+    for number in series.finished:
+        add(number)
+    summary = _summary(plan, reports, time.monotonic() - started, used)
+    if not made.frames:
+        raise ValueError(summary)
+    return Outcome(made.layers() if on_frame is None else [], summary)
+
+
+def _create(plan: SeriesPlan, frames: Any) -> Series:
+    import torch
+
+    from blurfield.series import Series
+
+    _check_given(plan, frames)
+    metadata = {
+        "name": plan.stack.name,
+        "image": plan.stack.to_json((0,) * len(plan.stack.sizes)),
+        "fields": plan.given_id,
+    }
+    record = plan.folder / "series.json"
+    if record.exists() and Series.open(plan.folder).metadata.get("fields") != plan.given_id:
+        raise ValueError(
+            f"{plan.folder} holds results that were made with other blur fields: choose another "
+            "folder, or remove this one"
+        )
+    return Series.create(
+        plan.folder,
+        frames,
+        estimate=plan.estimate,
+        deblur=plan.deblur,
+        shared=plan.shared,
+        numbers=plan.numbers,
+        metadata=metadata,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _check_given(plan: SeriesPlan, frames: Any) -> None:
+    """Raise ValueError if fields that are given are for frames of another size."""
+    if plan.given is None:
+        return
+    if isinstance(plan.given, FieldStack):
+        shape = plan.given.stack.first.shape
+        if plan.given.stack.sizes != plan.stack.sizes:
+            raise ValueError(
+                f"there are blur fields for {plan.given.stack.sizes} frames, but "
+                f"{plan.stack.name!r} has {plan.stack.sizes}"
+            )
+    else:
+        shape = plan.given.shape
+    height, width = plan.stack.first.shape
+    if shape != (height, width):
+        raise ValueError(
+            f"the blur field is for images of {shape[0]} × {shape[1]} pixels, but the frames of "
+            f"{plan.stack.name!r} have {height} × {width}; choose the field that was estimated "
+            "from them"
+        )
+
+
+def _provide_fields(plan: SeriesPlan, series: Series, progress: ProgressCallback) -> None:
+    """Put the fields that are given into the folder, where they are taken for estimated ones."""
+    if plan.given is None:
+        return
+    for done, number in enumerate(plan.numbers):
+        progress(done, len(plan.numbers), "Copying the blur fields …")
+        path = series.field_path(number)
+        if path.exists():
+            continue
+        if not isinstance(plan.given, FieldStack):
+            plan.given.save(path)
+        elif plan.given.has(number):
+            _copy_whole(plan.given.series.field_path(number), path)
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, completely or not at all."""
+    partial = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, partial)
+    partial.replace(target)
+
+
+def _summary(plan: SeriesPlan, reports: Sequence[FrameReport], seconds: float, used: str) -> str:
+    done = [report for report in reports if report.ok]
+    failed = [report for report in reports if not report.ok]
+    words = ""
+    if done:
+        what = "Estimated" if plan.deblur is None else "Deblurred"
+        kept = sum(report.status == "kept" for report in done)
+        before = f" ({kept} of them before)" if kept else ""
+        words = (
+            f"{what} {len(done)} frames{before} in {seconds:.1f} s on {used}. "
+            f"Results are in {plan.place}. "
+        )
+    if failed:
+        where = ", ".join(str(index) for index in plan.stack.position(failed[0].number))
+        words += (
+            f"{len(failed)} of {len(reports)} frames failed, the first at {where}: "
+            f"{failed[0].reason}."
+        )
+    return words.strip()
+
+
+def _is_writable(folder: Path) -> bool:
+    import os
+
+    return os.access(folder, os.W_OK)
+
+
+@cache
+def _temporary_folder() -> Path:
+    """Return a folder that is removed at the end of the session."""
+    folder = Path(tempfile.mkdtemp(prefix="blurfield-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder.resolve()
+
+
+__all__ = ["SeriesPlan", "run_series"]

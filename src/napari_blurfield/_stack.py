@@ -1,0 +1,111 @@
+"""The images of a stack in a layer: read one by one, and each in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._picked_axes import stored_shape
+from ._source import Source, frame_labels, frame_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Layer
+
+    from blurfield.frames import Frames
+
+    from ._axes import Axes
+
+
+@dataclass(frozen=True)
+class Stack:
+    """All images of a layer; nothing but the one asked for is read.
+
+    Parameters
+    ----------
+    first : Source
+        The first image, which tells of names, places and looks.
+    sizes : tuple of int
+        Number of frames along each axis of frames.
+    data : array-like
+        The layer's data at full resolution.
+    identity : str
+        Tells this layer from others of the same name.
+    """
+
+    first: Source
+    sizes: tuple[int, ...]
+    data: Any
+    identity: str
+
+    @classmethod
+    def from_layer(cls, layer: Layer, axes: Axes | None = None) -> Stack:
+        """Take the stack of a layer; see `Source.from_layer`.
+
+        Raises
+        ------
+        TypeError
+            If the layer is not an image.
+        ValueError
+            If it is no stack.
+        """
+        first = Source.of_first(layer, axes)
+        sizes = tuple(stored_shape(layer)[axis] for axis in first.axes.frames)
+        if not sizes:
+            raise ValueError(f"{layer.name!r} is a single image, not a stack of frames")
+        data = layer.data[0] if layer.multiscale else layer.data
+        return cls(first, sizes, data, str(layer.unique_id))
+
+    def __len__(self) -> int:
+        return prod(self.sizes)
+
+    @property
+    def name(self) -> str:
+        """Name of the layer."""
+        return self.first.layer_name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the axes of frames."""
+        return frame_labels(self.first.axes, self.first.placement.axis_labels)
+
+    def position(self, number: int) -> tuple[int, ...]:
+        """Index of a frame along each axis of frames; the last axis counts fastest."""
+        return tuple(int(index) for index in np.unravel_index(number, self.sizes))
+
+    def number(self, position: Sequence[int]) -> int:
+        """Return the number of the frame at a position."""
+        return int(np.ravel_multi_index(tuple(position), self.sizes))
+
+    def numbers_at(self, first: Sequence[int]) -> tuple[int, ...]:
+        """Return all frames whose index along the first axis of frames is one of these."""
+        inner = prod(self.sizes[1:])
+        return tuple(outer * inner + rest for outer in first for rest in range(inner))
+
+    def frames(self) -> Frames:
+        """Return the images as the core reads them."""
+        from blurfield.frames import Frames
+
+        first, sizes = self.first, self.sizes
+
+        def read(number: int) -> Any:
+            whole = self.data[first.axes.index(np.unravel_index(number, sizes))]
+            return np.array(first.part_of(whole))
+
+        return Frames(
+            axes=self.labels,
+            sizes=sizes,
+            shape=tuple(int(size) for size in first.data.shape),
+            dtype=np.dtype(first.data.dtype),
+            channel_axis=first.channel_axis,
+            _read=read,
+        )
+
+    def to_json(self, position: Sequence[int]) -> dict[str, Any]:
+        """Return what `Source.to_json` tells of the frame at a position."""
+        name = frame_name(self.name, self.labels, position, self.first.region)
+        return {**self.first.to_json(), "name": name, "frame": [int(i) for i in position]}
