@@ -108,7 +108,7 @@ class ToolWidget(QWidget):
         after.addWidget(self.copy_button)
         after.addStretch(1)
         after.addWidget(self.restore_button)
-        column = QVBoxLayout()
+        self._column = column = QVBoxLayout()
         column.addLayout(self._form)
         column.addLayout(buttons)
         column.addWidget(self.progress_bar)
@@ -148,6 +148,10 @@ class ToolWidget(QWidget):
         describe(widget, name, tooltip)
         self._remember(widget)
         self._form.addRow(widget)
+
+    def add_below(self, widget: QWidget) -> None:
+        """Add something that shows results, below everything else."""
+        self._column.insertWidget(self._column.count() - 1, widget)  # before the empty rest
 
     def show_row(self, control: QWidget, visible: bool) -> None:
         """Show or hide a control that was added, and its label."""
