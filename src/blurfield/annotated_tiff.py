@@ -29,6 +29,8 @@ _KEY = "blurfield"
 _OME_TYPES = frozenset(
     ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
 )
+#: The most axes, colours not counted, that OME-TIFF takes with any names.
+_OME_AXES = 5
 #: Symbols of units in OME files, by the names that people write.
 _SYMBOLS = {
     "angstrom": "Å",
@@ -64,8 +66,8 @@ def write_annotated(
         Anything that is indexed like a NumPy array; of data that are read or computed when looked
         at, one image is in memory at a time.
     axes : str
-        A letter for each axis: Y and X, S after them for colours; before them T, Z, C, or Q for
-        anything else, each once.
+        A letter for each axis: Y and X, S after them for colours; before them T, Z, C, or others
+        for anything else, each once.
     note : mapping
         Plain JSON.
     pixel_size : mapping, optional
@@ -103,7 +105,7 @@ def write_annotated(
             _images(array, stored, 3 if colours else 2),
             shape=array.shape,
             dtype=stored,
-            ome=stored.name in _OME_TYPES,
+            ome=stored.name in _OME_TYPES and len(axes) - colours <= _OME_AXES,
             metadata=metadata,
             **options,
         )

@@ -75,6 +75,29 @@ def copy_as_python(viewer: napari.viewer.Viewer) -> None:
         copy_script(_active(viewer))
 
 
+def restore_active(viewer: napari.viewer.Viewer) -> None:
+    """Give the active layer back what napari's own reader left in its TIFF file."""
+    from ._image_files import restore
+
+    viewer = behind_proxy(viewer)
+    with _explaining():
+        restore(_active(viewer))
+
+
+def open_images(viewer: napari.viewer.Viewer) -> None:
+    """Ask for TIFF files that the plugin saved, and open them as the layers that they were."""
+    from qtpy.QtWidgets import QFileDialog
+
+    from ._image_files import read_images
+
+    viewer = behind_proxy(viewer)
+    paths, _ = QFileDialog.getOpenFileNames(
+        None, "Open images saved by Blurfield", "", "Images of Blurfield (*.tif *.tiff)"
+    )
+    with _explaining():
+        _add(viewer, read_images(paths))
+
+
 def copy_script(layer: Layer) -> None:
     """Put a script that makes a layer again on the clipboard.
 

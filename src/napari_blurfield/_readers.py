@@ -1,4 +1,4 @@
-"""Open ``.blurfield`` files as the layers that estimation adds."""
+"""Open ``.blurfield`` files as the layers that estimation adds, and images saved beside them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ _SUFFIX = ".blurfield"
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
-    """Return a function that reads `path`, or None if these are not blur fields."""
-    paths = [path] if isinstance(path, str) else path
-    return read_fields if all(p.lower().endswith(_SUFFIX) for p in paths) else None
+    """Return a function that reads `path`, or None if these are not files of this plugin."""
+    from ._image_files import SUFFIXES, read_images
+
+    paths = [path.lower()] if isinstance(path, str) else [p.lower() for p in path]
+    if all(p.endswith(_SUFFIX) for p in paths):
+        return read_fields
+    return read_images if all(p.endswith(SUFFIXES) for p in paths) else None
 
 
 def read_fields(path: str | list[str]) -> list[LayerData]:

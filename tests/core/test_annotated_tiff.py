@@ -28,7 +28,13 @@ def test_values_and_note_come_back(tmp_path, dtype, axes, shape):
 
 @pytest.mark.parametrize(
     ("axes", "shape"),
-    [("QYX", (5, 6, 7)), ("CTYX", (2, 3, 6, 7)), ("TYXS", (2, 6, 7, 4)), ("TYX", (1, 6, 7))],
+    [
+        ("QYX", (5, 6, 7)),
+        ("CTYX", (2, 3, 6, 7)),
+        ("TYXS", (2, 6, 7, 4)),
+        ("TYX", (1, 6, 7)),
+        ("QTZCYX", (2, 1, 2, 2, 6, 7)),
+    ],
 )
 def test_stacks_keep_their_shape(tmp_path, axes, shape):
     array = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
