@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._axes import CHANNELS
+from ._masks import MaskSettings
 from ._source import placement_from_json
 from .layers import (
     FACTS,
@@ -44,7 +45,7 @@ _PICTURES: dict[str, Callable[[LayerMaker, KernelField, float], LayerData]] = {
     "basis": lambda make, field, _: make.basis(field),
     "uncertainty": lambda make, *_: make.uncertainty(),
     "mosaic": lambda make, *_: make.mosaic(),
-    "mask": lambda make, _, threshold: make.mask(threshold, 0),
+    "mask": lambda make, _, threshold: make.mask(MaskSettings(threshold), table=False),
 }
 #: Roles of layers with an axis of kernels in front of those of the stack.
 _BY_KERNEL = frozenset({"mixing", "basis"})

@@ -12,6 +12,7 @@ import numpy as np
 
 import blurfield
 
+from ._masks import MaskSettings, label_words
 from ._recipe import RECIPE, recipe_for, with_recipe
 from ._source import Source
 from .layers import (
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from napari.layers import Layer
-    from numpy.typing import NDArray
 
     from blurfield import KernelField
     from blurfield.compute import ProgressCallback
@@ -147,8 +147,15 @@ def deblur_layer(
     )
 
 
-def mask_layer(field: FieldLike, *, threshold: float = 0.25, min_area: int = 0) -> LayerData:
-    """Return the blur mask of a field as a Labels layer.
+def mask_layer(
+    field: FieldLike,
+    *,
+    threshold: float = 0.25,
+    min_extent: float | None = None,
+    min_area: int = 0,
+    tolerance: float | None = None,
+) -> LayerData:
+    """Return the blur mask of a field, or its regions of similar motion, as a Labels layer.
 
     Parameters
     ----------
@@ -156,15 +163,21 @@ def mask_layer(field: FieldLike, *, threshold: float = 0.25, min_area: int = 0) 
         The field, any of its layers, or a ``.blurfield`` file.
     threshold : float
         Kernels with a smaller L2 norm count as blur; 0 to 1.
+    min_extent : float, optional
+        If given, blur of at least so many pixels counts, whatever the norm.
     min_area : int
         Smaller regions and gaps are removed, in pixels.
+    tolerance : float, optional
+        If given, the mask is divided into regions; see `blurfield.motion_regions`.
 
     Returns
     -------
     (data, attributes, type)
-        1 where the image is blurry, on the source image.
+        1 where the image is blurry, or the numbers of regions, on the source image; its features
+        are `blurfield.blur_statistics` of each label.
     """
-    return mask_layer_data(as_field(field), threshold=threshold, min_area=min_area)
+    settings = MaskSettings(threshold, min_extent, min_area, tolerance)
+    return mask_layer_data(as_field(field), settings)
 
 
 def as_field(field: FieldLike) -> KernelField:
@@ -306,17 +319,12 @@ def deblur_source(
 
 
 def mask_source(
-    field: KernelField, *, progress: ProgressCallback, threshold: float, min_area: int
+    field: KernelField, settings: MaskSettings, *, progress: ProgressCallback
 ) -> Outcome:
-    """Make the blur mask of a field as a job."""
+    """Make the blur mask of a field, or its regions, as a job."""
     progress(0, 0, "Reading the field …")
-    layer = mask_layer_data(field, threshold=threshold, min_area=min_area)
-    return Outcome([layer], blurry_share(layer[0]))
-
-
-def blurry_share(mask: NDArray[Any]) -> str:
-    """Say how much of an image a mask marks."""
-    return f"{np.mean(mask > 0):.0%} of the image is blurry."
+    layer = mask_layer_data(field, settings)
+    return Outcome([layer], label_words(layer[0], settings))
 
 
 def loaded_device(device: str, progress: ProgressCallback) -> str:
@@ -330,7 +338,6 @@ def loaded_device(device: str, progress: ProgressCallback) -> str:
 __all__ = [
     "Outcome",
     "as_field",
-    "blurry_share",
     "deblur_layer",
     "deblur_source",
     "deblurred_layer_data",

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._masks import MaskSettings, label_image, label_look, label_table
+from ._pixel_size import PixelSize
 from ._source import placement_from_json
 from ._spatial import Placement
 
@@ -48,23 +50,27 @@ ROLES = {
     "vectors": "blur vectors",
     "mosaic": "blur kernels",
     "mask": "blur mask",
+    "regions": "blur regions",
     "mixing": "kernel weights",
     "basis": "basis kernels",
     "uncertainty": "kernel uncertainty",
     "deblurred": "deblurred",
+    "preview": "preview",
     "reblurred": "reblurred",
     "simulated": "simulated blur",
     "residual": "residual",
+    "measurements": "blur measurements",
 }
 #: Roles of the layers that were made from an image with a field, and stand for neither.
-RESULT_ROLES = frozenset({"deblurred", "reblurred", "simulated", "residual"})
+RESULT_ROLES = frozenset(
+    {"deblurred", "preview", "reblurred", "simulated", "residual", "measurements"}
+)
 #: Roles of the layers that stand for a field rather than for an image.
 FIELD_ROLES = frozenset(ROLES) - RESULT_ROLES
 
 #: Of a field of more kernels (dense per-pixel fields have hundreds), an approximation by so many is
 #: shown kernel by kernel.
 _MOST_KERNELS, _APPROXIMATE_KERNELS = 64, 25
-_MASK_COLOR = (0.0, 0.75, 1.0, 1.0)
 #: Part of the image's shorter side that the basis kernels cover as an inset.
 _INSET = 0.25
 
@@ -111,7 +117,7 @@ def field_layers(
         layers += [make.mixing(shown), make.basis(shown)]
     if "uncertainty" in field.maps:
         layers.append(make.uncertainty())
-    layers += [make.mosaic(), make.mask(threshold, 0)]
+    layers += [make.mosaic(), make.mask(MaskSettings(threshold))]
     for _, attributes, _ in layers:
         attributes["visible"] = False
     return [*layers, make.vectors()]
@@ -225,44 +231,20 @@ def field_placement(field: KernelField) -> Placement:
 
 
 def mask_layer_data(
-    field: KernelField, *, name: str | None = None, threshold: float = 0.25, min_area: int = 0
+    field: KernelField, settings: MaskSettings, *, name: str | None = None
 ) -> LayerData:
-    """Return the blur mask of a field as a Labels layer: 1 where the image is blurry.
+    """Return the blur mask of a field, or its regions, as a Labels layer.
 
     Parameters
     ----------
     field : KernelField
         Its mask has one pixel for each pixel of the image.
+    settings : MaskSettings
+        What counts as blurred, and whether that is divided.
     name : str, optional
         Beginning of the layer's name; the source image's name by default.
-    threshold : float
-        Kernels with a smaller L2 norm count as blur; 0 to 1.
-    min_area : int
-        Smaller blurry regions and smaller gaps in them are removed, in pixels.
     """
-    return LayerMaker(field, name).mask(threshold, min_area)
-
-
-def mask_data(field: KernelField, threshold: float, min_area: int) -> NDArray[np.uint8]:
-    """Return the data of a field's mask layer; see `mask_layer_data`."""
-    from blurfield import blur_mask
-
-    return clean_mask(blur_mask(field, threshold=threshold), min_area).astype(np.uint8)
-
-
-def clean_mask(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
-    """Return a mask without regions and gaps smaller than `min_area` pixels."""
-    if min_area <= 1:
-        return mask
-    from scipy import ndimage
-
-    for value in (True, False):
-        regions, count = ndimage.label(mask == value)
-        if count:
-            small = np.bincount(regions.ravel(), minlength=count + 1) < min_area
-            small[0] = False
-            mask = np.where(small[regions], not value, mask)
-    return mask
+    return LayerMaker(field, name).mask(settings)
 
 
 class LayerMaker:
@@ -310,16 +292,18 @@ class LayerMaker:
         attributes = {**self._attributes("mosaic", self._placement.last(2)), "rgb": True}
         return mosaic, attributes, "image"
 
-    def mask(self, threshold: float, min_area: int) -> LayerData:
-        """Where the image is blurry."""
+    def mask(self, settings: MaskSettings, *, table: bool = True) -> LayerData:
+        """Where the image is blurry, and with a table, how much under each label."""
         place = self._placement.last(2)
+        labels = label_image(self._field, settings)
         attributes = {
-            **self._attributes("mask", place, threshold=threshold, min_area=min_area),
-            "opacity": 0.4,
-            "colormap": {None: _MASK_COLOR, 0: (0.0, 0.0, 0.0, 0.0), 1: _MASK_COLOR},
-            "features": {"index": [0, 1], "region": ["sharp", "blurry"]},
+            **self._attributes(settings.role, place, **settings.facts()),
+            **label_look(settings),
         }
-        return mask_data(self._field, threshold, min_area), attributes, "labels"
+        if table:
+            pixel = PixelSize.of(place)
+            attributes["features"] = label_table(self._field, labels, settings, pixel)
+        return labels, attributes, "labels"
 
     def mixing(self, shown: KernelField) -> LayerData:
         """How much each basis kernel of what is shown weighs, one slice for each."""

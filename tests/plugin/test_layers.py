@@ -11,7 +11,7 @@ from napari.layers import Image, Labels, Layer, Points
 
 from blurfield import KernelField
 from napari_blurfield import deblur_layer, estimate_layers, field_layers, find_field, mask_layer
-from napari_blurfield.layers import FACTS, clean_mask, field_id, fields_in, is_from, role_of
+from napari_blurfield.layers import FACTS, field_id, fields_in, is_from, role_of
 
 
 def quiet(done, total, message):
@@ -144,19 +144,6 @@ def test_mask_follows_the_threshold(field, threshold, blurry):
     assert abs(data.mean() - blurry) < 0.05
     assert attributes["metadata"][FACTS]["threshold"] == threshold
     assert isinstance(Layer.create(data, attributes, kind), Labels)
-
-
-def test_clean_mask_removes_specks_and_gaps():
-    mask = np.zeros((20, 20), bool)
-    mask[:, 10:] = True
-    expected = mask.copy()
-    mask[3, 3] = True
-    mask[5:7, 14] = False
-    before = mask.copy()
-    np.testing.assert_array_equal(clean_mask(mask, 3), expected)
-    np.testing.assert_array_equal(mask, before)
-    np.testing.assert_array_equal(clean_mask(mask, 0), mask)
-    assert not clean_mask(np.zeros((4, 4), bool), 5).any()
 
 
 def test_fields_in_a_viewer_are_listed_once_newest_first(viewer, field, layers):

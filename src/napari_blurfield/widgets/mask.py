@@ -1,34 +1,52 @@
-"""The widget that marks where an image is blurry."""
+"""The widget that marks where an image is blurry, and measures what it marks."""
 
 from __future__ import annotations
 
 import time
+import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QLabel, QSpinBox
-from superqt import QLabeledDoubleSlider
+from qtpy.QtCore import QTimer
 
-from napari_blurfield.functions import blurry_share, mask_source
-from napari_blurfield.layers import FACTS, find_field, mask_data, role_of
+from napari_blurfield._lifetime import Connections
+from napari_blurfield._masks import MaskSettings, label_image, label_table, label_words
+from napari_blurfield._pixel_size import PixelSize
+from napari_blurfield.functions import mask_source
+from napari_blurfield.layers import FACTS, field_placement, find_field, role_of
 
 from ._choices import FieldChoice
-from ._tool import ToolWidget, note
+from ._label_statistics import LabelStatistics
+from ._mask_controls import MaskControls
+from ._tool import ToolWidget
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
+    from napari.layers import Labels
+    from numpy.typing import NDArray
 
-#: Milliseconds without a change after which the mask follows the controls.
-_SETTLED = 120
+    from blurfield import KernelField
+    from blurfield.compute import ProgressCallback
+
+#: Milliseconds without a change after which the mask follows the controls, and the table the mask.
+_SETTLED, _TABLE_SETTLED = 120, 300
 #: Seconds for one update above which the mask waits until the slider is released.
 _SLOW = 0.25
+#: Pixels of an image up to which the table follows by itself.
+_MOST_PIXELS = 1_500_000
+
+
+class _Statistics(NamedTuple):
+    """What a job found out about a layer."""
+
+    layer: weakref.ref[Labels]
+    table: dict[str, list[Any]]
+    summary: str
 
 
 class MaskWidget(ToolWidget):
-    """Mark the blurry part of an image in a Labels layer that follows the threshold.
+    """Mark the blurry part of an image in a Labels layer that follows the controls.
 
     Parameters
     ----------
@@ -38,7 +56,9 @@ class MaskWidget(ToolWidget):
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__(
-            napari_viewer, "Add blur mask", "Add a Labels layer: 1 where the image is blurry."
+            napari_viewer,
+            "Add blur mask",
+            "Add a Labels layer that marks where the image is blurry, or its regions.",
         )
         self.field = FieldChoice(self.viewer)
         self.add_row(
@@ -47,82 +67,184 @@ class MaskWidget(ToolWidget):
             "The field to read; selecting any of its layers chooses it. 'Estimate blur field' "
             "makes one.",
         )
-        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.threshold.setRange(0.05, 0.95)
-        self.threshold.setSingleStep(0.01)  # type: ignore[arg-type]
-        self.threshold.setDecimals(2)
-        self.threshold.setValue(0.25)
-        self.add_row(
-            "Threshold",
-            self.threshold,
-            "Kernels with a smaller L2 norm count as blur: 1 is a single point, no blur at all; "
-            "a straight line of L pixels has 1/√L. The mask follows at once, and replaces what "
-            "was painted into it.",
-        )
-        self.meaning: QLabel = note()
-        self.add_wide_row(self.meaning, "Meaning of the threshold", "The threshold in pixels.")
-        self.min_area = QSpinBox()
-        self.min_area.setRange(0, 1_000_000)
-        self.min_area.setSingleStep(50)
-        self.min_area.setSuffix(" px")
-        self.add_row(
-            "Smallest area",
-            self.min_area,
-            "Blurry regions, and gaps in them, with fewer pixels are removed.",
-        )
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_SETTLED)
-        self._timer.timeout.connect(self.update_mask)
-        self.threshold.valueChanged.connect(self._on_changed)
-        self.min_area.valueChanged.connect(self._on_changed)
+        self.controls = controls = MaskControls(self)
+        self.threshold, self.meaning = controls.threshold, controls.meaning
+        self.min_area, self.regions = controls.min_area, controls.regions
+        self.statistics = LabelStatistics()
+        self.add_below(self.statistics)
+        self._timer = self._new_timer(_SETTLED, self.update_mask)
+        self._table_timer = self._new_timer(_TABLE_SETTLED, self.update_statistics)
+        self._watched: weakref.WeakSet[Labels] = weakref.WeakSet()
+        self._connections = Connections(self)
+        self._connect()
+        self._on_field_changed()
+
+    def _new_timer(self, milliseconds: int, callback: Any) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.setInterval(milliseconds)
+        timer.timeout.connect(callback)
+        return timer
+
+    def _connect(self) -> None:
+        layers = self.viewer.layers
+        for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
+            self._connections.add(event, self._show_statistics)
+        self._connections.add(layers.selection.events.active, self._show_statistics)
+        self.field.changed.connect(self._on_field_changed)
+        self.controls.changed.connect(self._on_changed)
+        self.statistics.update_wanted.connect(self.run_statistics)
+        self.statistics.save_wanted.connect(self._save_table)
         self.run_button.clicked.connect(self.run)
-        self._explain_threshold()
+
+    # -------------------------------------------------------------------- actions
 
     def run(self) -> None:
-        """Add a mask, as the button does."""
+        """Add a mask, or regions, as the button does."""
         with self.explaining():
-            field = self.field.value
-            if field is None:
-                raise ValueError(
-                    "there is no blur field in the viewer: run 'Estimate blur field' or open a "
-                    ".blurfield file first"
-                )
+            field, settings = self._known_field(), self.controls.settings
             self.capture(None)
-            self.start(partial(mask_source, field, **self._settings()), "Making the blur mask")
+            self.start(partial(mask_source, field, settings), f"Making the blur {settings.role}")
 
     def update_mask(self) -> None:
         """Let the field's newest mask follow the controls; a selected one goes first."""
-        layer = self._linked()
+        layer = self.linked()
         if layer is None:
             return
         started = time.monotonic()
-        layer.data = mask_data(self.field.value, **self._settings())
+        settings = self.controls.settings
+        layer.data = label_image(self.field.value, settings)
         layer.visible = True
-        layer.metadata[FACTS] = {**layer.metadata[FACTS], **self._settings()}
-        self.threshold.setTracking(time.monotonic() - started < _SLOW)
-        self.status.setText(blurry_share(np.asarray(layer.data)))
+        layer.metadata[FACTS] = {**layer.metadata[FACTS], **settings.facts()}
+        slow = time.monotonic() - started > _SLOW
+        for slider in (self.controls.threshold, self.controls.extent):
+            slider.setTracking(not slow)
+        self.status.setText(label_words(np.asarray(layer.data), settings))
+        self._table_timer.start()
 
-    def _settings(self) -> dict[str, Any]:
-        return {"threshold": self.threshold.value(), "min_area": self.min_area.value()}
+    def update_statistics(self) -> None:
+        """Measure the blur under each label now, or say that the table is out of date."""
+        layer = self.linked()
+        if layer is None:
+            return
+        small = layer.data.size <= _MOST_PIXELS
+        if small:
+            settings = MaskSettings.of(layer.metadata[FACTS])
+            layer.features = label_table(self.field.value, layer.data, settings, self.pixel)
+        self.statistics.show_layer(layer, stale=not small)
 
-    def _linked(self) -> Layer | None:
-        """Return the mask layer that the controls act on."""
+    def run_statistics(self) -> None:
+        """Measure the blur under each label in the background, as the button does."""
+        with self.explaining():
+            layer, field = self._known_layer(), self._known_field()
+            self.capture(layer)
+            settings = MaskSettings.of(layer.metadata[FACTS])
+            job = partial(
+                _find_statistics, weakref.ref(layer), field, layer.data.copy(), settings, self.pixel
+            )
+            self.start(job, f"Measuring {layer.name}")
+
+    def save_table(self, path: str) -> None:
+        """Write the features of the mask as a CSV file.
+
+        Raises
+        ------
+        ValueError
+            If there is no mask.
+        OSError
+            If the file cannot be written.
+        """
+        from blurfield.measurement import write_table
+
+        layer = self._known_layer()
+        rows = layer.features.rename(columns={"index": "label"}).to_dict("records")
+        write_table(path, [{"layer": layer.name, **row} for row in rows])
+        self.status.setText(f"Saved {len(rows)} rows to {path}.")
+
+    # ---------------------------------------------------------------------- state
+
+    @property
+    def pixel(self) -> PixelSize:
+        """Size of the pixels of the image that the field is for."""
+        field = self.field.value
+        return PixelSize() if field is None else PixelSize.of(field_placement(field))
+
+    def linked(self) -> Labels | None:
+        """Return the mask, or the regions, that controls and table are about."""
         field = self.field.value
         if field is None:
             return None
-        masks = [
+        role = self.controls.settings.role
+        found = [
             layer
             for layer in self.viewer.layers
-            if role_of(layer) == "mask" and find_field(layer) is field
+            if role_of(layer) == role and find_field(layer) is field
         ]
         active = self.viewer.layers.selection.active
-        return active if active in masks else (masks or [None])[-1]
+        return active if active in found else (found or [None])[-1]
 
-    def _on_changed(self, *_: object) -> None:
-        self._explain_threshold()
+    def _known_field(self) -> KernelField:
+        field: KernelField | None = self.field.value
+        if field is None:
+            raise ValueError(
+                "there is no blur field in the viewer: run 'Estimate blur field' or open a "
+                ".blurfield file first"
+            )
+        return field
+
+    def _known_layer(self) -> Labels:
+        layer = self.linked()
+        if layer is None:
+            raise ValueError("there is no mask of this blur field yet; add one first")
+        return layer
+
+    # ------------------------------------------------------------------ following
+
+    def _on_field_changed(self, *_: object) -> None:
+        field = self.field.value
+        self.controls.suit(self.pixel, 33 if field is None else field.kernel_size)
+        self._show_statistics()
+
+    def _on_changed(self) -> None:
+        self.run_button.setText(f"Add blur {self.controls.settings.role}")
+        self._show_statistics()
         self._timer.start()
 
-    def _explain_threshold(self) -> None:
-        pixels = self.threshold.value() ** -2
-        self.meaning.setText(f"Blur like a straight motion of more than {pixels:.0f} px")
+    def _on_painted(self, event: Any) -> None:
+        if event.source is self.linked():
+            self._table_timer.start()
+
+    def _show_statistics(self, *_: object) -> None:
+        layer = self.linked()
+        if layer is not None and layer not in self._watched:
+            self._watched.add(layer)
+            self._connections.add(layer.events.labels_update, self._on_painted)
+        self.statistics.show_layer(layer)
+
+    def _on_succeeded(self, outcome: Any) -> None:
+        if not isinstance(outcome, _Statistics):
+            super()._on_succeeded(outcome)
+            return
+        self._settle(outcome.summary)
+        layer = outcome.layer()
+        if layer is not None:
+            layer.features = outcome.table
+        self._show_statistics()
+
+    def _save_table(self, path: str) -> None:
+        with self.explaining():
+            self.save_table(path)
+
+
+def _find_statistics(
+    layer: weakref.ref[Labels],
+    field: KernelField,
+    labels: NDArray[Any],
+    settings: MaskSettings,
+    pixel: PixelSize,
+    *,
+    progress: ProgressCallback,
+) -> _Statistics:
+    progress(0, 0, "Measuring the blur under each label …")
+    table = label_table(field, labels, settings, pixel)
+    return _Statistics(layer, table, f"Measured {len(table['index'])} labels.")

@@ -1,0 +1,191 @@
+"""Controls that say what counts as blurred, and what is made of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Qt
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel
+from superqt import QLabeledDoubleSlider
+
+from napari_blurfield._masks import MaskSettings
+from napari_blurfield._pixel_size import PixelSize
+
+from ._choices import Choice
+from ._tool import note
+
+if TYPE_CHECKING:
+    from PyQt6.QtCore import pyqtSignal as Signal
+
+    from ._tool import ToolWidget
+else:
+    from qtpy.QtCore import Signal
+
+#: Ways to tell blurred from sharp.
+NORM, EXTENT = "norm", "extent"
+#: Extent in pixels at first.
+_EXTENT = 5.0
+
+
+class MaskControls(QObject):
+    """Rows of a widget's form that make up `MaskSettings`.
+
+    Parameters
+    ----------
+    tool : ToolWidget
+        The widget; rows are added at the end of its form.
+
+    Attributes
+    ----------
+    changed : Signal()
+        The settings are others than before.
+    """
+
+    changed = Signal()
+
+    def __init__(self, tool: ToolWidget) -> None:
+        super().__init__(tool)
+        self._tool = tool
+        self._pixel = PixelSize()
+        self._scale = PixelSize()
+        self._add_criterion()
+        self._add_regions()
+        self.criterion.changed.connect(self._on_changed)
+        self.regions.toggled.connect(self._on_changed)
+        self.threshold.valueChanged.connect(self._on_changed)
+        self.extent.valueChanged.connect(self._on_changed)
+        self.min_area.valueChanged.connect(self._on_changed)
+        self.difference.valueChanged.connect(self._on_changed)
+        self.unit.changed.connect(self._on_unit_changed)
+        self.suit(PixelSize(), 33)
+
+    def _add_criterion(self) -> None:
+        self.criterion = Choice([("L2 norm", NORM), ("extent", EXTENT)])
+        self._tool.add_row(
+            "Mark by",
+            self.criterion,
+            "What tells blurred from sharp: the L2 norm of the kernels, which says how little of "
+            "the light stays in one place, or how far the blur reaches.",
+        )
+        self.threshold = _slider()
+        self.threshold.setRange(0.05, 0.95)
+        self.threshold.setSingleStep(0.01)  # type: ignore[arg-type]
+        self.threshold.setDecimals(2)
+        self.threshold.setValue(0.25)
+        self._tool.add_row(
+            "Threshold",
+            self.threshold,
+            "Kernels with a smaller L2 norm count as blur: 1 is a single point, no blur at all; "
+            "a straight line of L pixels has 1/√L. The mask follows at once, and replaces what "
+            "was painted into it.",
+        )
+        self.meaning: QLabel = note()
+        self._tool.add_wide_row(
+            self.meaning, "Meaning of the threshold", "The threshold in pixels."
+        )
+        self.extent = _slider()
+        self._tool.add_row(
+            "Extent from",
+            self.extent,
+            "Blur that reaches at least so far along its direction is marked; one pixel is no blur "
+            "at all. The mask follows at once, and replaces what was painted into it.",
+        )
+        self.unit = Choice([("pixels", False)])
+        self._tool.add_row(
+            "Unit", self.unit, "Unit of extents and areas: pixels, or the image's own unit."
+        )
+
+    def _add_regions(self) -> None:
+        self.min_area = QDoubleSpinBox()
+        self._tool.add_row(
+            "Smallest area",
+            self.min_area,
+            "Blurry regions, and gaps in them, of a smaller area are removed.",
+        )
+        self.regions = QCheckBox("Regions of similar motion")
+        self._tool.add_wide_row(
+            self.regions,
+            "Regions of similar motion",
+            "Divide what is marked into connected regions that moved alike, each with a label of "
+            "its own; opposite directions are the same.",
+        )
+        self.difference = QDoubleSpinBox()
+        self.difference.setDecimals(0)
+        self.difference.setRange(5, 200)
+        self.difference.setSingleStep(5)
+        self.difference.setValue(30)
+        self.difference.setSuffix(" %")
+        self._tool.add_row(
+            "Difference",
+            self.difference,
+            "How much the motion of neighbouring regions differs at least: 30 % of the longer "
+            "extent, or 12° of direction. Less makes more regions.",
+        )
+
+    @property
+    def settings(self) -> MaskSettings:
+        """What the controls say, in pixels."""
+        by_extent = self.criterion.value == EXTENT
+        return MaskSettings(
+            threshold=self.threshold.value(),
+            min_extent=self.extent.value() / self._scale.side if by_extent else None,
+            min_area=round(self.min_area.value() / self._scale.area),
+            tolerance=self.difference.value() / 100 if self.regions.isChecked() else None,
+        )
+
+    def suit(self, pixel: PixelSize, longest: float) -> None:
+        """Offer what suits an image.
+
+        Parameters
+        ----------
+        pixel : PixelSize
+            Its pixels.
+        longest : float
+            Extent in pixels that no blur exceeds.
+        """
+        self._pixel = pixel
+        self._longest = longest
+        units = [("pixels", False)]
+        if pixel.is_physical:
+            units.append((pixel.unit, True))
+        self.unit.fill(units)
+        self._on_unit_changed()
+
+    def _on_unit_changed(self, *_: object) -> None:
+        """Show the same settings in another unit."""
+        extent = self.extent.value() / self._scale.side
+        area = self.min_area.value() / self._scale.area
+        self._scale = self._pixel if self.unit.value else PixelSize()
+        side, unit = self._scale.side, self._scale.unit
+        for control in (self.extent, self.min_area):
+            control.blockSignals(True)
+        self.extent.setDecimals(1 if side >= 1 else 2)
+        self.extent.setRange(side, self._longest * side)
+        self.extent.setSingleStep(side / 2)  # type: ignore[arg-type]
+        self.extent.setValue(extent * side)
+        self.min_area.setDecimals(0 if self._scale.area >= 1 else 2)
+        self.min_area.setRange(0, 1e9 * self._scale.area)
+        self.min_area.setSingleStep(50 * self._scale.area)
+        self.min_area.setValue(area * self._scale.area)
+        self.min_area.setSuffix(" px" if unit == "px" else f" {unit}²")
+        for control in (self.extent, self.min_area):
+            control.blockSignals(False)
+        self._on_changed()
+
+    def _on_changed(self, *_: object) -> None:
+        by_extent = self.criterion.value == EXTENT
+        for control, visible in (
+            (self.threshold, not by_extent),
+            (self.meaning, not by_extent),
+            (self.extent, by_extent),
+            (self.unit, self._pixel.is_physical),
+            (self.difference, self.regions.isChecked()),
+        ):
+            self._tool.show_row(control, visible)
+        pixels = self.threshold.value() ** -2
+        self.meaning.setText(f"Blur like a straight motion of more than {pixels:.0f} px")
+        self.changed.emit()
+
+
+def _slider() -> QLabeledDoubleSlider:
+    return QLabeledDoubleSlider(Qt.Orientation.Horizontal)
