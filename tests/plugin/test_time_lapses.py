@@ -1,0 +1,459 @@
+"""Several frames of a stack: fields and results of each, in a folder and in lazy layers."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import dask.array as da
+import numpy as np
+import pytest
+from in_viewer import add_field, roles
+from napari.layers import Layer
+
+import blurfield
+from blurfield import KernelField
+from blurfield.measure import motion_features
+from blurfield.series import Series
+from napari_blurfield import find_field
+from napari_blurfield._frame_ranges import read_ranges, write_ranges
+from napari_blurfield._picked_axes import picks
+from napari_blurfield._series import SeriesPlan, run_series
+from napari_blurfield._stack import Stack
+from napari_blurfield.layers import is_from, role_of, shown_field, vector_spacing
+
+PICTURES = ["mixing", "basis", "mosaic", "mask", "vectors"]
+
+
+def movie(frames=4, extra=(), dtype=np.uint16):
+    """Frames of noise around 100 times their number."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 50, (frames, *extra, 48, 64))
+    return (noise + 100 * np.arange(frames).reshape(-1, *(1,) * (noise.ndim - 1))).astype(dtype)
+
+
+@pytest.fixture
+def by_frame(monkeypatch, quick, field):
+    """Let the blur of each frame tell which frame it is: a motion of 3 + 2n pixels."""
+
+    def estimate(image, **options):
+        options["progress"](1, 2, "looking")
+        first = image[0] if image.ndim == 3 and image.shape[-1] != 3 else image
+        length = 3 + 2 * round((float(np.mean(first)) - 24.5) / 100)
+        basis = np.zeros((1, 11, 11), np.float32)
+        basis[0, 5, 5 - length // 2 : 6 + length // 2] = 1 / length
+        return KernelField(basis, np.ones((1, 1, 1), np.float32), field.shape)
+
+    monkeypatch.setattr("blurfield.estimation.estimate", estimate)
+    return quick
+
+
+def length_of(field):
+    return int((field.basis > 0).sum())
+
+
+def add_movie(viewer, frames=4, **options):
+    return viewer.add_image(movie(frames), name="movie", axis_labels=("t", "y", "x"), **options)
+
+
+def in_viewer(viewer):
+    return {role_of(layer): layer for layer in viewer.layers if role_of(layer)}
+
+
+# -------------------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("3", (3,)), ("0-2", (0, 1, 2)), ("0-2, 9", (0, 1, 2, 9)), (" 7 , 4–5,5 ", (4, 5, 7))],
+)
+def test_ranges(text, numbers):
+    assert read_ranges(text, 10) == numbers
+    assert read_ranges(write_ranges(numbers), 10) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "x", "1-", "-1", "3-2", "10", "0-10", "1;2"])
+def test_bad_ranges_are_explained(text):
+    with pytest.raises(ValueError, match="0 to 9"):
+        read_ranges(text, 10)
+
+
+def test_numbers_count_along_the_first_axis(viewer):
+    layer = viewer.add_image(np.zeros((4, 6, 48, 64)), axis_labels=("t", "z", "y", "x"))
+    stack = Stack.from_layer(layer)
+    assert stack.numbers_at([1]) == tuple(range(6, 12))
+    assert stack.position(7) == (1, 1)
+    assert stack.number((1, 1)) == 7
+    assert stack.to_json((1, 2))["name"] == f"{layer.name} [t 1, z 2]"
+
+
+# ------------------------------------------------------------------------- estimating
+
+
+def test_fields_of_all_frames(estimate, deblur, viewer, by_frame, finish, tmp_path, notes):
+    source = add_movie(viewer, scale=(2, 0.5, 0.5), translate=(10, 0, 0))
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path / "results"))
+    estimate.run()
+    finish(estimate)
+    assert "Estimated 4 frames" in estimate.status.text()
+    assert str(tmp_path / "results") in estimate.status.text()
+    assert roles(viewer) == [None, *PICTURES]
+    assert viewer.layers.selection.active is source
+    made = in_viewer(viewer)
+    assert made["mixing"].data.shape == (1, 4, 1, 1)
+    assert made["basis"].data.shape == (1, 4, 11, 11)
+    assert made["mosaic"].data.shape == (4, 48, 64, 4)
+    for role in ("mosaic", "mask", "vectors"):
+        assert made[role].ndim == 3
+        np.testing.assert_allclose(made[role].data_to_world((3, 5, 7)), (16, 2.5, 3.5))
+    for frame in range(4):
+        viewer.dims.set_current_step(0, 0)
+        viewer.dims.set_point(1, 10 + 2 * frame)
+        field = deblur.field.value
+        assert length_of(field) == 3 + 2 * frame
+        assert shown_field(made["mosaic"], viewer.dims) is field
+        assert find_field(made["mask"], (frame,)) is field
+        assert is_from(field, "movie", (frame,))
+        ours = made["vectors"].data[:, 0, 0] == frame
+        expected = motion_features(field, spacing=vector_spacing(field))["length"]
+        np.testing.assert_array_equal(made["vectors"].features["length"][ours], expected)
+        mosaic = np.asarray(made["mosaic"].data[frame])
+        np.testing.assert_array_equal(
+            mosaic, np.rint(blurfield.kernel_mosaic(field) * 255).astype(np.uint8)
+        )
+    assert find_field(made["mask"]) is None
+    assert "each frame" in deblur.field.currentText()
+    assert not notes
+
+
+def test_kernels_are_padded_to_the_most(monkeypatch, estimate, viewer, quick, finish, tmp_path):
+    def some(image, **options):
+        count = 1 + round((float(np.mean(image)) - 24.5) / 100)
+        basis = np.zeros((count, 3, 3), np.float32)
+        basis[:, 1, 1] = 1
+        mixing = np.full((count, 4, 4), 1 / count, np.float32)
+        return KernelField(basis, mixing, image.shape)
+
+    monkeypatch.setattr("blurfield.estimation.estimate", some)
+    add_movie(viewer)
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.run()
+    finish(estimate)
+    mixing = in_viewer(viewer)["mixing"].data
+    assert mixing.shape == (4, 4, 4, 4)
+    np.testing.assert_allclose(np.asarray(mixing[:, 1, 0, 0]), [0.5, 0.5, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "rgb", "labels", "leading"),
+    [
+        ((3, 2, 48, 64), False, "tcyx", (3, 1)),
+        ((2, 3, 48, 64), False, "ctyx", (1, 3)),
+        ((3, 48, 64, 3), True, "tyx", (3,)),
+        ((2, 3, 48, 64), False, "tzyx", (2, 3)),
+    ],
+)
+def test_other_stacks(
+    shape, rgb, labels, leading, estimate, deblur, viewer, quick, finish, tmp_path
+):
+    data = np.arange(np.prod(shape)).reshape(shape).astype(np.float32)
+    layer = viewer.add_image(data, rgb=rgb, axis_labels=tuple(labels), scale=(2,) * len(labels))
+    for widget in (estimate, deblur):
+        widget.frames.which.value = "all"
+        widget.folder.path.setText(str(tmp_path / widget.run_button.text()))
+        widget.run()
+        finish(widget)
+    made = in_viewer(viewer)
+    sharp = made["deblurred"]
+    np.testing.assert_array_equal(np.asarray(sharp.data), data)
+    np.testing.assert_allclose(sharp.extent.world, layer.extent.world)
+    assert sharp.rgb is rgb
+    assert list(sharp.contrast_limits) == list(layer.contrast_limits)
+    assert made["mosaic"].data.shape[: len(leading)] == leading
+    assert made["mixing"].data.shape[1:-2] == leading
+    # Each picture is seen wherever the source is.
+    corner = layer.data_to_world([n - 1 for n in shape[: layer.ndim]])
+    for role in ("mosaic", "mask"):
+        cell = np.round(made[role].world_to_data(corner)).astype(int)
+        assert (cell < made[role].data.shape[: made[role].ndim]).all()
+        assert (cell >= 0).all()
+    place = made["vectors"].world_to_data(corner)
+    frames = list(picks.of(layer).frames)
+    shown = np.abs(made["vectors"].data[:, 0, : len(leading)] - place[: len(leading)]).max(1) <= 0.5
+    assert shown.any()
+    assert (made["vectors"].data[shown][:, 0, frames] == [shape[axis] - 1 for axis in frames]).all()
+
+
+# -------------------------------------------------------------------------- deblurring
+
+
+def test_each_frame_with_its_field(estimate, deblur, viewer, by_frame, finish, tmp_path):
+    add_movie(viewer, contrast_limits=(5, 500), colormap="green")
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path / "fields"))
+    estimate.run()
+    finish(estimate)
+    used = []
+    deblur.frames.which.value = "some"
+    deblur.frames.ranges.setText("1, 3")
+    deblur.strength.setValue(0.75)
+    deblur.folder.path.setText(str(tmp_path / "sharp"))
+
+    def remember(image, field, **options):
+        used.append((length_of(field), options["strength"]))
+        return 2 * image, {"method": "m", "variant": None}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blurfield.restoration.deblur", remember)
+        patch.setattr("blurfield.estimation.estimate", None)  # not needed
+        deblur.run()
+        finish(deblur)
+    assert used == [(5, 0.75), (9, 0.75)]
+    assert "Deblurred 2 frames" in deblur.status.text()
+    sharp = viewer.layers["movie deblurred"]
+    data = np.asarray(sharp.data)
+    np.testing.assert_array_equal(data[[1, 3]], 2 * movie()[[1, 3]])
+    assert (data[[0, 2]] == 0).all()
+    assert sharp.data.chunksize == (1, 48, 64)
+    assert list(sharp.contrast_limits) == [5, 500]
+    assert sharp.colormap.name == "green"
+    assert length_of(find_field(sharp, (3,))) == 9
+
+
+def test_fields_are_estimated_if_there_are_none(deblur, viewer, by_frame, finish, tmp_path):
+    add_movie(viewer, 2)
+    deblur.frames.which.value = "all"
+    deblur.folder.path.setText(str(tmp_path))
+    deblur.run()
+    finish(deblur)
+    assert roles(viewer) == [None, *PICTURES, "deblurred"]
+
+
+def test_a_known_field_is_for_all_frames(deblur, viewer, quick, field, finish, tmp_path):
+    add_movie(viewer, 3)
+    known = field.save(tmp_path / "known.blurfield")
+    deblur.open_field(known)
+    deblur.frames.which.value = "all"
+    deblur.folder.path.setText(str(tmp_path / "out"))
+    deblur.run()
+    finish(deblur)
+    assert "estimate" not in quick
+    series = Series.open(tmp_path / "out")
+    for number in range(3):
+        np.testing.assert_array_equal(series.field(number).basis, field.basis)
+
+
+def test_the_field_of_one_frame_is_for_all_only_if_asked_for(
+    deblur, viewer, by_frame, field, finish, tmp_path
+):
+    add_movie(viewer, 3)
+    add_field(viewer, field.with_metadata(napari={"layer": "movie", "frame": [1]}))
+    viewer.layers.selection.active = viewer.layers["movie"]
+    assert deblur.field.value is not None
+    for shared in (False, True):
+        deblur.field.setCurrentIndex(1)
+        deblur.frames.which.value = "all"
+        deblur.shared.setChecked(shared)
+        deblur.folder.path.setText(str(tmp_path / str(shared)))
+        deblur.run()
+        finish(deblur)
+        series = Series.open(tmp_path / str(shared))
+        assert (series.field(0).num_kernels == field.num_kernels) is shared
+
+
+def test_one_field_for_all_frames_is_the_median(deblur, viewer, by_frame, finish, tmp_path):
+    add_movie(viewer, 3)
+    deblur.frames.which.value = "all"
+    deblur.shared.setChecked(True)
+    deblur.folder.path.setText(str(tmp_path))
+    deblur.run()
+    finish(deblur)
+    series = Series.open(tmp_path)
+    assert series.record.shared
+    assert series.shared_path.exists()
+    fields = [deblur.field.chosen.at((n,)) for n in range(3)]
+    for each in fields[1:]:
+        np.testing.assert_array_equal(each.basis, fields[0].basis)
+
+
+# ------------------------------------------------------------------- stopping, going on
+
+
+@pytest.fixture
+def gated(monkeypatch, field, quick):
+    """Let estimation wait for permission, frame by frame."""
+    gate = threading.Semaphore(0)
+
+    def estimate(image, **options):
+        while not gate.acquire(timeout=0.02):
+            options["progress"](0, 1, "waiting")
+        return KernelField(field.basis, field.mixing, field.shape)
+
+    monkeypatch.setattr("blurfield.estimation.estimate", estimate)
+    return gate
+
+
+def test_layers_appear_with_the_first_frame_and_stay(
+    estimate, viewer, gated, qtbot, finish, tmp_path, notes
+):
+    add_movie(viewer)
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.run()
+    qtbot.wait(100)
+    assert roles(viewer) == [None]
+    gated.release()
+    qtbot.waitUntil(lambda: len(viewer.layers) > 1)
+    assert estimate.job is not None
+    per_frame = len(in_viewer(viewer)["vectors"].data)
+    gated.release()
+    qtbot.waitUntil(lambda: len(in_viewer(viewer)["vectors"].data) == 2 * per_frame, timeout=3000)
+    assert np.asarray(in_viewer(viewer)["mosaic"].data[1]).any()
+    assert not np.asarray(in_viewer(viewer)["mosaic"].data[2]).any()
+    estimate.cancel()
+    finish(estimate)
+    assert "2 of 4 frames are done, and kept" in estimate.status.text()
+    assert roles(viewer) == [None, *PICTURES]
+    # The second run goes on where the first one stopped.
+    gated.release(2)
+    estimate.run()
+    finish(estimate)
+    assert "Estimated 4 frames (2 of them before)" in estimate.status.text()
+    assert len(in_viewer(viewer)["vectors"].data) == 4 * per_frame
+    assert not notes
+
+
+def test_cancelled_before_the_first_frame(estimate, viewer, gated, qtbot, finish, tmp_path):
+    add_movie(viewer)
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.run()
+    qtbot.waitUntil(
+        lambda: "waiting" in estimate.status.text() or "frame" in estimate.status.text()
+    )
+    estimate.cancel()
+    finish(estimate)
+    assert roles(viewer) == [None]
+    assert "nothing was changed" in estimate.status.text()
+
+
+def test_frames_that_fail_are_told(monkeypatch, estimate, viewer, field, quick, finish, tmp_path):
+    def some(image, **options):
+        if image.mean() > 150:
+            raise ValueError("too bright")
+        return field
+
+    monkeypatch.setattr("blurfield.estimation.estimate", some)
+    add_movie(viewer)
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.run()
+    finish(estimate)
+    assert "Estimated 2 frames" in estimate.status.text()
+    assert "2 of 4 frames failed, the first at 2: too bright." in estimate.status.text()
+
+
+def test_if_all_frames_fail_there_is_no_layer(
+    monkeypatch, estimate, viewer, quick, finish, tmp_path, notes
+):
+    def fail(image, **options):
+        raise ValueError("too dark")
+
+    monkeypatch.setattr("blurfield.estimation.estimate", fail)
+    add_movie(viewer, 2)
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.run()
+    finish(estimate)
+    assert roles(viewer) == [None]
+    assert "too dark" in notes[0].message
+
+
+def test_another_folder_is_asked_for(estimate, viewer, by_frame, finish, tmp_path, notes):
+    add_movie(viewer, 2)
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.run()
+    finish(estimate)
+    estimate.gamma.value = 2.2
+    estimate.run()
+    finish(estimate)
+    assert "choose another folder" in notes[0].message
+    assert len(viewer.layers) == 6
+
+
+@pytest.mark.parametrize("text", ["", "7-9"])
+def test_frames_that_are_not_there(text, estimate, viewer, notes):
+    add_movie(viewer)
+    estimate.frames.which.value = "some"
+    estimate.frames.ranges.setText(text)
+    estimate.run()
+    assert "0 to 3" in notes[0].message
+    assert estimate.job is None
+
+
+# ---------------------------------------------------------------------- folders, memory
+
+
+def test_folders_are_those_of_the_same_work(viewer, tmp_path):
+    np.save(tmp_path / "movie.npy", movie(2))
+    stack = Stack.from_layer(add_movie(viewer, 2))
+    stack = replace(stack, first=replace(stack.first, path=str(tmp_path / "movie.npy")))
+    plan = SeriesPlan(stack, (0, 1), {"model": "auto"})
+    assert plan.folder.parent == tmp_path / "movie-blurfield"
+    assert not plan.is_temporary
+    assert plan.folder == SeriesPlan(stack, (0,), {"model": "auto"}).folder
+    assert plan.folder != SeriesPlan(stack, (0, 1), {"model": "ufp"}).folder
+    memory = add_movie(viewer, 2)
+    other = SeriesPlan(Stack.from_layer(memory), (0, 1), {})
+    assert other.is_temporary
+    assert "removed when napari closes" in other.place
+    assert other.folder != SeriesPlan(Stack.from_layer(add_movie(viewer, 2)), (0, 1), {}).folder
+
+
+def test_no_more_than_one_frame_is_read_at_a_time(viewer, quick, tmp_path):
+    reading, most, seen = [0], [0], []
+    lock = threading.Lock()
+
+    def read(block_info=None):
+        with lock:
+            reading[0] += 1
+            most[0] = max(most[0], reading[0])
+            seen.append(block_info[None]["chunk-location"][0])
+        made = np.full((1, 48, 64), 7, np.uint16)
+        with lock:
+            reading[0] -= 1
+        return made
+
+    data = da.map_blocks(read, chunks=((1,) * 6, 48, 64), dtype=np.uint16, meta=np.empty((0, 0, 0)))
+    layer = viewer.add_image(data, contrast_limits=(0, 9))
+    seen.clear()
+    plan = SeriesPlan(
+        Stack.from_layer(layer), (2, 4), {}, {"method": "auto"}, chosen_folder=str(tmp_path)
+    )
+    outcome = run_series(plan, progress=lambda *_: None)
+    # The first and the last frame are looked at to tell the source from others.
+    assert set(seen) == {0, 2, 4, 5}
+    assert most[0] == 1
+    layers = [Layer.create(*made) for made in outcome.layers]
+    assert all(isinstance(made.data, da.Array) for made in layers if role_of(made) != "vectors")
+
+
+def test_controls_follow_the_image(estimate, viewer, photograph):
+    viewer.add_image(photograph)
+    assert estimate.frames.isHidden()
+    stack = add_movie(viewer)
+    assert not estimate.frames.isHidden()
+    assert estimate.folder.isHidden()
+    estimate.frames.which.value = "some"
+    assert not estimate.folder.isHidden()
+    assert not estimate.frames.ranges.isHidden()
+    estimate.axes.value = 0
+    assert estimate.frames.isHidden()
+    assert not estimate.takes_series
+    estimate.axes.value = None
+    assert estimate.takes_series
+    viewer.layers.remove(stack)
+    assert estimate.folder.isHidden()
