@@ -33,6 +33,7 @@ def measure_frames(
     threshold: float = 0.25,
     min_extent: float | None = None,
     pixel_size: float | tuple[float, float] = 1.0,
+    on_bad: Callable[[int, ValueError], None] | None = None,
 ) -> Iterator[list[Row]]:
     """Measure the blur of one frame after the other.
 
@@ -48,6 +49,9 @@ def measure_frames(
         Which frames; all of them by default.
     threshold, min_extent, pixel_size
         See `blurfield.blur_statistics`.
+    on_bad : callable, optional
+        Called with the number of a frame that cannot be measured, and the reason; the frame is left
+        out then. By default, the reason is raised.
 
     Yields
     ------
@@ -55,22 +59,27 @@ def measure_frames(
         Of each frame, a row for each region: ``frame``, the frame's position on each axis, and the
         columns of `blurfield.blur_statistics`.
     """
-    from .region_statistics import COLUMNS, blur_statistics
-
+    options = {"threshold": threshold, "min_extent": min_extent, "pixel_size": pixel_size}
     for number in range(len(frames)) if numbers is None else numbers:
-        regions = labels(number)
-        table = blur_statistics(
-            field_of(number),
-            regions,
-            threshold=threshold,
-            min_extent=min_extent,
-            pixel_size=pixel_size,
-        )
+        try:
+            rows = _rows(field_of(number), labels(number), options)
+        except ValueError as error:
+            if on_bad is None:
+                raise
+            on_bad(number, error)
+            continue
         place = {"frame": number, **frames.position(number)}
-        yield [
-            {**place, **{name: table[name][region].item() for name in COLUMNS}}
-            for region in range(len(table["label"]))
-        ]
+        yield [{**place, **row} for row in rows]
+
+
+def _rows(
+    field: KernelField, labels: NDArray[Any] | None, options: dict[str, Any]
+) -> Iterator[Row]:
+    from .region_statistics import blur_statistics
+
+    table = blur_statistics(field, labels, **options)
+    for figures in zip(*table.values(), strict=True):
+        yield {name: figure.item() for name, figure in zip(table, figures, strict=True)}
 
 
 def label_frames(labels: Frames, images: Frames) -> Callable[[int], NDArray[Any]]:
@@ -86,8 +95,14 @@ def label_frames(labels: Frames, images: Frames) -> Callable[[int], NDArray[Any]
     Raises
     ------
     ValueError
-        If there are neither one nor as many label images as frames.
+        If there are neither one nor as many label images as frames, or they are of another shape.
     """
+    first = 0 if images.channel_axis is None else 1
+    shape = images.shape[first : first + 2]
+    if labels.shape != shape:
+        raise ValueError(
+            f"labels must have the shape of the frames, {shape}, but have {labels.shape}"
+        )
     if len(labels) not in (1, len(images)):
         raise ValueError(
             f"there are {len(labels)} label images for {len(images)} frames; there has to be one "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -9,7 +11,13 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-__all__ = ["QUANTITIES", "Quantity", "flag_rows"]
+__all__ = ["QUANTITIES", "Quantity", "flag_rows", "unusual_from"]
+
+#: Standard deviations of a normal distribution for one median distance from the median, and how
+#: many of them are unusual.
+_SIGMA, _MANY = 1.4826, 3.0
+#: Part of the median from which on a difference is unusual at least.
+_LEAST = 0.1
 
 
 class Quantity(NamedTuple):
@@ -68,3 +76,30 @@ def flag_rows(rows: Iterable[Row], limit: float | None, column: str = "extent_me
         return bare
     sign = QUANTITIES[column].worse
     return [{**row, "flagged": int(sign * row[column] > sign * limit)} for row in bare]
+
+
+def unusual_from(rows: Iterable[Row], column: str = "extent_median") -> float:
+    """Return the limit from which on a figure is worse than what is usual among rows.
+
+    It lies three standard deviations from the median, and these are told by the median distance
+    from the median, which a few bad frames do not change.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        As `measure_frames` gives them.
+    column : str
+        The quantity, one of `QUANTITIES`.
+
+    Raises
+    ------
+    ValueError
+        If no row has that figure.
+    """
+    figures = [row[column] for row in rows if math.isfinite(row.get(column, math.nan))]
+    if not figures:
+        raise ValueError(f"there are no figures for {column!r} to tell what is usual")
+    middle = median(figures)
+    spread = _MANY * _SIGMA * median(abs(figure - middle) for figure in figures)
+    sign = -1 if QUANTITIES[column].worse < 0 else 1
+    return float(middle + sign * max(spread, _LEAST * abs(middle)))

@@ -16,7 +16,7 @@ from blurfield.cli import _commands, main
 from blurfield.files import write_image
 from blurfield.frames import frames_of
 from blurfield.measurement import label_frames, measure_frames, write_table
-from blurfield.quantities import flag_rows
+from blurfield.quantities import flag_rows, unusual_from
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +79,8 @@ def test_labels_for_all_frames_or_for_each(lapse: np.ndarray) -> None:
         ]
     with pytest.raises(ValueError, match="2 label images for 6 frames"):
         label_frames(frames_of(np.stack([label] * 2), "TYX"), frames)
+    with pytest.raises(ValueError, match=r"shape of the frames, \(40, 36\), but have \(36, 40\)"):
+        label_frames(frames_of(label.T, "YX"), frames)
 
 
 def test_what_is_flagged() -> None:
@@ -93,6 +95,37 @@ def test_what_is_flagged() -> None:
     assert "flagged" not in rows[0]
     with pytest.raises(ValueError, match=r"flagged by 'extent_median', .* but not by 'angle'"):
         flag_rows(rows, 90, "angle")
+
+
+def test_what_is_unusual() -> None:
+    figures = [2.0, 2.1, 1.9, 2.0, 2.2, 1.8, 9.0, float("nan")]
+    rows = [{"extent_median": x, "confidence": 1 - x / 10} for x in figures]
+    limit = unusual_from(rows)
+    assert 2.3 < limit < 3
+    assert sum(row["flagged"] for row in flag_rows(rows, limit)) == 1
+    assert unusual_from(rows[:1]) == pytest.approx(2.2)
+    low = unusual_from(rows, "confidence")
+    assert [row["flagged"] for row in flag_rows(rows, low, "confidence")] == [0] * 6 + [1, 0]
+    with pytest.raises(ValueError, match="no figures for 'angle'"):
+        unusual_from(rows, "angle")
+
+
+def test_bad_frames_are_left_out(lapse: np.ndarray) -> None:
+    frames = frames_of(lapse, "TZYX")
+    bad: list[tuple[int, str]] = []
+
+    def field_of(number: int) -> KernelField:
+        if number == 2:
+            raise ValueError("damaged")
+        return blurred_by(frames[number])
+
+    measured = measure_frames(
+        frames, field_of, on_bad=lambda number, error: bad.append((number, str(error)))
+    )
+    assert [row["frame"] for (row,) in measured] == [0, 1, 3, 4, 5]
+    assert bad == [(2, "damaged")]
+    with pytest.raises(ValueError, match="damaged"):
+        list(measure_frames(frames, field_of))
 
 
 def test_table_of_unlike_rows(tmp_path: Path) -> None:
@@ -128,6 +161,27 @@ def test_command_measures_a_stack(
     figures = json.loads(capsys.readouterr().out)
     assert [row["label"] for row in figures["rows"]] == [4, 9] * 6
     assert figures["rows"][0]["confidence"] is None
+
+
+def test_command_leaves_bad_frames_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def estimate(frame: np.ndarray, *_: Any) -> tuple[KernelField, float]:
+        if np.isnan(frame).any():
+            raise ValueError("the image has NaN")
+        return blurred_by(frame), 0.0
+
+    monkeypatch.setattr("blurfield.cli._measure.estimate_field", estimate)
+    lapse = np.full((3, 20, 20), 5.0, np.float32)
+    lapse[1, 2, 2] = np.nan
+    np.save(tmp_path / "lapse.npy", lapse)
+    words = ["measure", str(tmp_path / "lapse.npy"), "-o", str(tmp_path / "blur.csv")]
+    assert main(words) == 0
+    assert "lapse.npy: frame 1: the image has NaN" in capsys.readouterr().err
+    assert [row["frame"] for row in read_table(tmp_path / "blur.csv")] == ["0", "2"]
+    np.save(tmp_path / "lapse.npy", lapse[1:2])
+    assert main(words) == 2
+    assert "no frame could be measured: " in capsys.readouterr().err
 
 
 def test_command_measures_real_images_and_fields(

@@ -91,35 +91,43 @@ def measure(options: argparse.Namespace, console: Console) -> None:
     from blurfield.quantities import flag_rows
 
     rows: list[dict[str, Any]] = []
+    bad: list[str] = []
     try:
         for source in options.sources:
-            for found in _measured(source, options, console):
-                flagged = flag_rows(found, options.limit, options.flag_by)
-                rows += [{"source": source, **row} for row in flagged]
+            for found in _measured(source, options, console, bad):
+                judged = flag_rows(found, options.limit, options.flag_by)
+                rows += [{"source": source, **row} for row in judged]
     finally:
         if rows:  # those of the frames that are done are kept, whatever happened then
             write_table(output, rows)
-    bad = sum(row.get("flagged", 0) for row in rows)
-    figures: dict[str, Any] = {"output": output, "rows": rows}
+    if bad and not rows:
+        raise ValueError(f"no frame could be measured: {bad[0]}")
+    flagged = sum(row.get("flagged", 0) for row in rows)
+    figures: dict[str, Any] = {"output": output, "rows": rows, "left_out": bad}
     if options.limit is not None:
-        figures["flagged"] = bad
-    text = f"{output}: {len(rows)} rows" + (f", {bad} flagged" if options.limit else "")
+        figures["flagged"] = flagged
+    text = f"{output}: {len(rows)} rows" + (f", {flagged} flagged" if options.limit else "")
     console.result(text, figures)
 
 
 def _measured(
-    source: str, options: argparse.Namespace, console: Console
+    source: str, options: argparse.Namespace, console: Console, bad: list[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows of each frame of a source."""
+    """Rows of each frame of a source; frames that cannot be measured are added to `bad`."""
     import numpy as np
 
     from blurfield.frames import frames_of, open_frames
     from blurfield.measurement import label_frames, measure_frames
 
+    def leave_out(number: int, reason: ValueError) -> None:
+        bad.append(f"{source}: frame {number}: {reason}")
+        console.note(f"left out: {bad[-1]}")
+
     settings: dict[str, Any] = {
         "threshold": options.threshold,
         "min_extent": options.min_extent,
         "pixel_size": options.pixel_size,
+        "on_bad": leave_out,
     }
     with contextlib.ExitStack() as stack:
         if Path(source).suffix.lower() == FIELD:
