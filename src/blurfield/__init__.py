@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from .operator import BlurOperator
     from .region_statistics import blur_statistics
+    from .regional import deblur_part
     from .restoration import deblur, reblur
     from .similar_motion import motion_regions
     from .simulation import simulate
@@ -45,6 +46,7 @@ __all__ = [
     "blur_score",
     "blur_statistics",
     "deblur",
+    "deblur_part",
     "estimate",
     "import_kernels",
     "kernel_log_likelihood",
@@ -66,6 +68,7 @@ _HOME = {
     "blur_score": "measure",
     "blur_statistics": "region_statistics",
     "deblur": "restoration",
+    "deblur_part": "regional",
     "estimate": "estimation",
     "import_kernels": "storage",
     "kernel_log_likelihood": "kernel_prior",

@@ -50,7 +50,7 @@ LAYERS = [
         "restoration",
         "simulation",
     },
-    {"inspection", "region_statistics", "residual", "similar_motion"},
+    {"inspection", "region_statistics", "regional", "residual", "similar_motion"},
     {"measurement", "series", "training", "evaluation"},
     {"demo"},
     {"cli", "__main__"},
