@@ -134,18 +134,19 @@ def write_kernel(path: str | os.PathLike[str], psf: ArrayLike) -> Path:
             f"{', '.join(KERNEL_SUFFIXES)}"
         )
     values = np.asarray(psf, dtype=np.float32)
-    if values.ndim != 2 or not np.isfinite(values).all() or values.min(initial=0) < 0:
+    high = float(values.max(initial=0))
+    if values.ndim != 2 or not np.isfinite(values).all() or values.min(initial=0) < 0 or high <= 0:
         raise ValueError(
-            f"cannot write {path}: a kernel has two axes and values ≥ 0, unlike this array of "
-            f"shape {values.shape}"
+            f"cannot write {path}: a kernel has two axes and values ≥ 0, not all of them 0, unlike "
+            f"this array of shape {values.shape}"
         )
     if suffix == ".csv":
         with atomic_write(target) as temporary:
             np.savetxt(temporary, values, delimiter=",", fmt="%.9g")
         return target
     if suffix == ".png":
-        values = values / max(float(values.max(initial=0)), np.finfo(np.float32).tiny)
-        return write_image(target, np.rint(values * np.iinfo(np.uint16).max).astype(np.uint16))
+        levels = np.rint(values * (np.iinfo(np.uint16).max / high))
+        return write_image(target, levels.astype(np.uint16))
     return write_image(target, values)
 
 

@@ -78,6 +78,7 @@ def test_kernels_are_read_again(shaken: KernelField, tmp_path, suffix: str) -> N
         ("k.jpg", np.eye(3), r"'\.jpg' is not one of"),
         ("k.npy", np.zeros(3), "two axes"),
         ("k.csv", -np.eye(3), "values ≥ 0"),
+        ("k.tif", np.zeros((3, 3)), "not all of them 0"),
         ("k.png", np.full((3, 3), np.nan), "values ≥ 0"),
     ],
 )

@@ -23,8 +23,8 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 
 from blurfield import KernelField
-from napari_blurfield import find_field
-from napari_blurfield.widgets import DeblurWidget, EstimateWidget, MaskWidget
+from napari_blurfield import find_field, widgets
+from napari_blurfield.widgets import EstimateWidget
 
 CONTROLS = (
     QAbstractSlider,
@@ -34,7 +34,7 @@ CONTROLS = (
     QLabeledDoubleSlider,
     QPushButton,
 )
-WIDGETS = [EstimateWidget, DeblurWidget, MaskWidget]
+WIDGETS = [getattr(widgets, name) for name in widgets.__all__]
 
 
 @pytest.fixture(params=WIDGETS, ids=lambda cls: cls.__name__)
@@ -107,11 +107,11 @@ def test_opening_the_widgets_loads_no_torch():
         "from qtpy.QtWidgets import QApplication\n"
         "app = QApplication([])\n"
         "from napari.components import ViewerModel\n"
-        "from napari_blurfield.widgets import DeblurWidget, EstimateWidget, MaskWidget\n"
+        "from napari_blurfield import widgets\n"
         "viewer = ViewerModel()\n"
         "viewer.add_image(np.zeros((30, 30)))\n"
-        "for kind in (DeblurWidget, EstimateWidget, MaskWidget):\n"
-        "    widget = kind(viewer)\n"
+        "for name in widgets.__all__:\n"
+        "    widget = getattr(widgets, name)(viewer)\n"
         "    widget.show()\n"
         "    app.processEvents()\n"
         "slow = [m for m in ('torch', 'skimage.restoration', 'pandas') if m in sys.modules]\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .deblur import DeblurWidget
 from .estimate import EstimateWidget
+from .inspector import InspectorWidget
 from .mask import MaskWidget
 from .reblur import ReblurWidget
 
-__all__ = ["DeblurWidget", "EstimateWidget", "MaskWidget", "ReblurWidget"]
+__all__ = ["DeblurWidget", "EstimateWidget", "InspectorWidget", "MaskWidget", "ReblurWidget"]
