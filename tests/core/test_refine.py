@@ -13,7 +13,7 @@ from blurfield import Cancelled, KernelField, estimate, estimation, similarity, 
 from blurfield.checkpoints import write_checkpoint
 from blurfield.cli import main
 from blurfield.estimation.flow import KernelFlow
-from blurfield.estimation.kernels import resize
+from blurfield.estimation.kernels import centroid, resize
 from blurfield.estimation.refine import refine_field
 from blurfield.files import write_image
 from blurfield.images import LinearImage
@@ -62,6 +62,8 @@ def test_rough_kernels_become_like_the_true_one() -> None:
     assert torch.equal(refined.maps["confidence"], field.maps["confidence"])
     assert refined.mixing.shape == (2, SIDE // 16, SIDE // 16)
     assert not refined.basis.requires_grad
+    average = torch.einsum("b,bij->ij", refined.mixing.mean((1, 2)), refined.basis)
+    assert float(centroid(average).abs().max()) <= 0.5
     for kept, now in zip(before, (field.basis, field.mixing, light), strict=True):
         assert torch.equal(kept, now)
 

@@ -23,6 +23,7 @@ from blurfield.restoration.options import check_count, check_not_negative
 from blurfield.restoration.richardson_lucy import first_estimate
 
 from .kernels import resize
+from .windows import CENTRE_OF_MASS, in_place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +135,7 @@ def refine_field(
             reporter.advance((rounds - number) * (each + _STEPS))
             break
         best, edges, good = candidate, found, number
-    return best.with_metadata(refined=good)
+    return (_centred(best) if good > 0 else best).with_metadata(refined=good)
 
 
 @dataclass(frozen=True)
@@ -305,6 +306,13 @@ def _improved(
     with torch.no_grad():
         found = current()
     return KernelField(found.basis, found.mixing, field.shape, field.metadata, field.maps)
+
+
+def _centred(field: KernelField) -> KernelField:
+    """Move all kernels by the same whole pixels, to where their centre of mass is in the middle."""
+    kernels = field.basis.flip(-2, -1)
+    placed = in_place(kernels, field.mixing.mean((1, 2)), CENTRE_OF_MASS)
+    return KernelField(placed.flip(-2, -1), field.mixing, field.shape, field.metadata, field.maps)
 
 
 def _on_nodes(field: KernelField) -> Tensor:

@@ -22,6 +22,8 @@ _RELATED = 0.5
 #: Squared differences of pixels grow with about this power of their distance, and what a common
 #: translation may cut off of the average kernel.
 _GROWTH, _MOST_CUT = 0.5, 0.01
+#: With this power, the middle of the average kernel is its centre of mass.
+CENTRE_OF_MASS = 2.0
 #: Elements (windows × kernels × frequencies) that are compared at a time.
 _COMPARED = 1 << 23
 
@@ -63,7 +65,7 @@ def common_frame(kernels: Tensor, poll: Callable[[], None]) -> Tensor:
     return moved
 
 
-def in_place(kernels: Tensor, weights: Tensor) -> Tensor:
+def in_place(kernels: Tensor, weights: Tensor, power: float = _GROWTH) -> Tensor:
     """Move all kernels (C, K, K) by the same whole pixels, so that sharp images stay in place.
 
     Blur and sharp image are known up to opposite translations. Of these the one is taken by which
@@ -79,11 +81,13 @@ def in_place(kernels: Tensor, weights: Tensor) -> Tensor:
         Point-spread functions (C, K, K).
     weights : Tensor
         How much each counts in the average, (C,).
+    power : float
+        Of the distances, in the place of ½.
     """
     size = kernels.shape[-1]
     average = torch.einsum("c,cij->ij", weights, kernels)
     taps = torch.arange(1 - size, size, dtype=average.dtype, device=average.device)
-    distance = taps.square()[:, None].add(taps.square()).pow(_GROWTH / 2)
+    distance = taps.square()[:, None].add(taps.square()).pow(power / 2)
     costs = functional.conv2d(distance[None, None], average[None, None])[0, 0].flip(0, 1)
     # Nothing to speak of may leave the kernel's square.
     for axis in (0, 1):
