@@ -11,7 +11,7 @@ from npe2 import PluginManifest
 from blurfield.restoration import METHODS
 from napari_blurfield._settings import Defaults, defaults
 from napari_blurfield.widgets import DeblurWidget, EstimateWidget
-from napari_blurfield.widgets.estimate import MODELS
+from napari_blurfield.widgets._model_rows import MODELS
 
 ROOT = Path(__file__).parents[2]
 NAME = "napari-blurfield"

@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QSpinBox
 
-from blurfield.estimation import lacks
 from napari_blurfield.functions import estimate_source
 
-from ._choices import Choice
 from ._image_tool import ImageToolWidget
+from ._model_rows import ModelRows
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: Words for the ways to estimate. What "auto" means is the core's decision.
-MODELS = {
-    "auto": "automatic",
-    "windowed": "windows (no training)",
-    "compact": "compact network",
-    "two-heads": "two-headed network",
-    "ufp": "UFPNet (each pixel)",
-}
-#: Models whose kernels can be of any size; those of networks have one of their own.
-SIZED = {"auto", "windowed"}
-
-#: Largest blur that stands for the model's own choice.
-_AUTOMATIC = 5
 #: Rounds of refinement, at most. After a few, fields hardly change.
 _MOST_ROUNDS = 10
-
-
-class ModelChoice(Choice):
-    """The ways to estimate; those whose weights are missing are shown, but cannot be chosen."""
-
-    def __init__(self) -> None:
-        lacking = {model: lacks(model) if model != "auto" else "" for model in MODELS}
-        super().__init__(
-            [
-                (f"{words}: no weights" if lacking[model] else words, model)
-                for model, words in MODELS.items()
-            ]
-        )
-        self.explain("auto", "The best of those that are installed, as far as was measured.")
-        for model, reason in lacking.items():
-            if reason:
-                text = f"The {MODELS[model]} {reason}; then open this panel again."
-                self.explain(model, text, usable=False)
 
 
 class EstimateWidget(ImageToolWidget):
@@ -67,21 +35,8 @@ class EstimateWidget(ImageToolWidget):
             "Find out how each part of the image was blurred, and add layers that show it.",
         )
         self.add_frame_rows()
-        self.model = ModelChoice()
-        self.add_row("Model", self.model, "How the blur is estimated.")
-        self.start_with(self.model, lambda settings: settings.model)
-        self.largest = QSpinBox()
-        self.largest.setRange(_AUTOMATIC, 129)
-        self.largest.setSingleStep(2)
-        self.largest.setSuffix(" px")
-        self.largest.setSpecialValueText("automatic")
-        self.add_row(
-            "Largest blur",
-            self.largest,
-            "How far the longest motion reaches, in pixels: no shorter than the longest streak "
-            "in the image, and not much longer, which takes more time.",
-        )
-        self.model.changed.connect(self._offer_size)
+        self._model_rows = ModelRows(self)
+        self.model, self.largest = self._model_rows.model, self._model_rows.largest
         self.rounds = QSpinBox()
         self.rounds.setRange(0, _MOST_ROUNDS)
         self.rounds.setSuffix(" rounds")
@@ -107,11 +62,12 @@ class EstimateWidget(ImageToolWidget):
         """Start the estimation, as the button does."""
         with self.explaining():
             options = {
-                "model": self.model.value,
+                **self._model_rows.options,
                 "gamma": self.gamma.value,
                 "device": self.device.value,
-                **self._model_options(),
             }
+            if self.rounds.value():
+                options["refine"] = self.rounds.value()
             if self.takes_series:
                 self.start_series(
                     "Estimating the blur of", options, kernels=self.kernels.isChecked()
@@ -122,15 +78,3 @@ class EstimateWidget(ImageToolWidget):
                 partial(estimate_source, source, kernels=self.kernels.isChecked(), **options),
                 f"Estimating the blur of {source.name}",
             )
-
-    def _offer_size(self, model: str) -> None:
-        self.largest.setEnabled(model in SIZED)
-
-    def _model_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        if self.rounds.value():
-            options["refine"] = self.rounds.value()
-        size = self.largest.value()
-        if size != _AUTOMATIC and self.largest.isEnabled():
-            options["kernel_size"] = size | 1  # kernels have a middle
-        return options
