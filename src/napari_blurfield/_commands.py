@@ -131,6 +131,7 @@ def _start(viewer: napari.viewer.Viewer, function: Callable[..., Any], descripti
 
     job = Job(function, description)
     job.succeeded.connect(lambda outcome: _add(viewer, outcome.layers))
+    job.again.connect(partial(_start, viewer))
     return job.start()
 
 

@@ -9,21 +9,25 @@ most ten times a second. Everything else here runs in the main thread.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
 from napari.utils import cancelable_progress
-from napari.utils.notifications import show_error, show_warning
+from napari.utils.notifications import Notification, notification_manager, show_warning
 from qtpy.QtCore import QObject
 
 from blurfield import Cancelled
+from blurfield.compute import choose_device, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PyQt6.QtCore import pyqtSignal as Signal
+    from qtpy.QtWidgets import QWidget
 else:
     from qtpy.QtCore import Signal
 
@@ -33,6 +37,11 @@ _log = logging.getLogger(__name__)
 _INTERVAL = 0.1
 #: Seconds of work before its end can be foretold.
 _ETA_AFTER = 1.0
+
+#: What PyTorch says when a GPU or its driver has failed, whatever was computed.
+_GPU_FAILURE = re.compile(
+    r"(CUDA|HIP|cuDNN|cuFFT) error|CU(DNN|BLAS|FFT|SOLVER)_STATUS|MPS backend"
+)
 
 #: Jobs whose thread has not ended: kept from the garbage collector until it has.
 _running: set[Job] = set()
@@ -60,6 +69,9 @@ class Job(QObject):
         It was asked to stop; nothing else follows from it.
     ended : Signal()
         The thread has ended, in whatever way.
+    again : Signal(object, str)
+        A person wants another try after a failure, on the CPU: the function for it and its
+        description. It is for whoever started this job to start that.
     """
 
     progressed = Signal(int, int, str)
@@ -67,10 +79,13 @@ class Job(QObject):
     failed = Signal(object)
     cancelled = Signal()
     ended = Signal()
+    again = Signal(object, str)
     _reported = Signal(int, int, str)
 
     def __init__(self, function: Callable[..., Any], description: str) -> None:
         super().__init__()
+        self._function = function
+        self._description = description
         self._stop = threading.Event()
         self._settled = False
         self._clock = _Clock()
@@ -139,8 +154,22 @@ class Job(QObject):
             if not isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
                 _log.error("unexpected error in a job", exc_info=error)
             if not self.signalsBlocked():
-                show_error(explain(error))
+                offers = self._offers() if _blames_device(error) else ()
+                notification_manager.dispatch(Notification(explain(error), "error", offers))
             self.failed.emit(error)
+
+    def _offers(self) -> list[tuple[str, Callable[..., None]]]:
+        """Return buttons for a notification: what may work where this device did not."""
+        elsewhere = _on_cpu(self._function)
+        if elsewhere is None:
+            return []
+
+        def try_again(dialog: QWidget | None = None) -> None:
+            if dialog is not None:
+                dialog.close()
+            self.again.emit(elsewhere, self._description)
+
+        return [("Compute on the CPU", try_again)]
 
     def _on_warned(self, warning: tuple[Any, ...]) -> None:
         # Ours are UserWarnings, written for people; those of libraries are for developers.
@@ -251,14 +280,52 @@ class _Silent:
 def explain(error: Exception) -> str:
     """Return an exception as a sentence for the person who started the job."""
     text = str(error).strip() or type(error).__name__
-    out_of_memory = isinstance(error, MemoryError) or "out of memory" in text.lower()
-    if out_of_memory:
-        return f"Not enough memory: {text}. Try a smaller image, or the device 'cpu'."
+    if _is_gpu_failure(error):
+        return (
+            f"The GPU has failed ({text.splitlines()[0]}). Save your work and start napari again "
+            "to use it; until then, choose the CPU as the device."
+        )
+    if _is_out_of_memory(error):
+        if text.startswith("not enough memory"):  # the core's words, which say what helps
+            return text[:1].upper() + text[1:]
+        return (
+            f"Not enough memory: {text}. Crop the image or make it smaller; if it was on a GPU, "
+            "choose the CPU as the device."
+        )
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if isinstance(error, (ValueError, TypeError, OSError)):
         return text[:1].upper() + text[1:]
     return f"{type(error).__name__}: {text}"
+
+
+def _blames_device(error: Exception) -> bool:
+    """Return whether the same might work on another device."""
+    return _is_gpu_failure(error) or _is_out_of_memory(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # Only then PyTorch, which may not be there yet, is asked.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and is_out_of_memory(error)
+    )
+
+
+def _is_gpu_failure(error: Exception) -> bool:
+    """Return whether a GPU no longer answers: until the process ends, it will not again."""
+    return (
+        isinstance(error, RuntimeError)
+        and _GPU_FAILURE.search(str(error)) is not None
+        and not is_out_of_memory(error)
+    )
+
+
+def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return a function that does the same on the CPU, None if it was there already."""
+    keywords = function.keywords if isinstance(function, partial) else {}
+    if "device" not in keywords or choose_device(keywords["device"]).type == "cpu":
+        return None
+    return partial(function, device="cpu")
 
 
 __all__ = ["Job", "explain"]

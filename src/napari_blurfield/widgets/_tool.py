@@ -186,9 +186,14 @@ class ToolWidget(QWidget):
         self.job.succeeded.connect(self._on_succeeded)
         self.job.failed.connect(self._on_failed)
         self.job.cancelled.connect(self._on_cancelled)
+        self.job.again.connect(self._start_again)
         self._show_busy(True)
         self.status.setText(f"{description} …")
         self.job.start()
+
+    def _start_again(self, function: Callable[..., Any], description: str) -> None:
+        with self.explaining():
+            self.start(function, description)
 
     def cancel(self) -> None:
         """Stop the job, as the button does."""
