@@ -314,7 +314,11 @@ class FieldChoice(Choice):
 
 def is_photograph(layer: Layer) -> bool:
     """Return whether a layer holds an image to work on, not a picture of a field."""
-    return isinstance(layer, Image) and role_of(layer) not in {*FIELD_ROLES, "residual"}
+    return isinstance(layer, Image) and role_of(layer) not in {
+        *FIELD_ROLES,
+        "preview",
+        "residual",
+    }
 
 
 def _told_apart(names: list[str]) -> list[str]:

@@ -73,6 +73,8 @@ class ToolWidget(QWidget):
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self.run_button = QPushButton(action)
         describe(self.run_button, action, tooltip)
+        #: Buttons that start a job, and have to wait while there is one.
+        self.starting_buttons = [self.run_button]
         self.cancel_button = QPushButton("Cancel")
         describe(self.cancel_button, "Cancel", "Stop at once; no layer is added.")
         self.cancel_button.clicked.connect(self.cancel)
@@ -234,7 +236,8 @@ class ToolWidget(QWidget):
             self._initial[control] = lambda: value
 
     def _show_busy(self, busy: bool) -> None:
-        self.run_button.setEnabled(not busy)
+        for button in self.starting_buttons:
+            button.setEnabled(not busy)
         self.cancel_button.setVisible(busy)
         self.progress_bar.setVisible(busy)
         self.progress_bar.setRange(0, 0)  # moving, until the first report

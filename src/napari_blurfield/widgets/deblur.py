@@ -7,22 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QPushButton
+from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
 from superqt import QLabeledDoubleSlider
 
 from blurfield.restoration import METHODS
 from napari_blurfield._field_stack import FieldStack
+from napari_blurfield._preview import preview_source, previews_in, visible_box
 from napari_blurfield.functions import deblur_source
 from napari_blurfield.layers import source_layer, source_name
 
 from ._choices import Choice, FieldChoice
+from ._compare import CompareButton
 from ._image_tool import ImageToolWidget
+from ._tool import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.components import ViewerModel
 
+    from blurfield import KernelField
     from blurfield.restoration import Method
     from napari_blurfield._series import Given
+    from napari_blurfield._source import Source
+    from napari_blurfield.layers import LayerData
 
 #: Stands for a field that is still to be estimated.
 ESTIMATE = "estimate"
@@ -43,7 +51,7 @@ class DeblurWidget(ImageToolWidget):
         super().__init__(
             napari_viewer, "Deblur", "Undo the blur that the field describes, in a new layer."
         )
-        self.add_frame_rows()
+        self.add_extent_rows()
         self.field = FieldChoice(self.viewer, ("estimate it first", ESTIMATE), self.image)
         self.add_row(
             "Blur field",
@@ -91,6 +99,22 @@ class DeblurWidget(ImageToolWidget):
         )
         self.start_with(self.memory, lambda settings: (settings.memory or 0) / _GB)
         self.add_computing_rows()
+        self.preview_button = QPushButton("Preview")
+        self.compare_button = CompareButton(self.viewer, self.image)
+        looks = QWidget()
+        row = QHBoxLayout(looks)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.preview_button)
+        row.addWidget(self.compare_button)
+        self.add_wide_row(looks, "Preview and comparison", "Look before and after.")
+        describe(
+            self.preview_button,
+            "Preview",
+            "Deblur only what is in view, as it is set above, into a temporary layer; of a large "
+            "view, its middle. Zoom in first.",
+        )
+        self.preview_button.clicked.connect(self.preview)
+        self.starting_buttons.append(self.preview_button)
         self.run_button.clicked.connect(self.run)
 
     def open_field(self, path: str | Path) -> None:
@@ -117,16 +141,39 @@ class DeblurWidget(ImageToolWidget):
                 where = {"gamma": self.gamma.value, "device": self.device.value}
                 self.start_series("Deblurring", where, self._options(), self._given())
                 return
-            source = self.take()
-            field = None if self.field.value == ESTIMATE else self.field.value
-            if field is not None and field.shape != source.shape:
-                raise ValueError(
-                    f"the field of {source_name(field)!r} is for images of {_size(field.shape)} "
-                    f"pixels, but {source.name!r} has {_size(source.shape)}; choose the field that "
-                    "was estimated from this image"
-                )
+            source, field = self._taken()
             job = partial(deblur_source, source, field, **self._options())
             self.start(job, f"Deblurring {source.name}")
+
+    def preview(self) -> None:
+        """Start deblurring what is in view, as the button does."""
+        with self.explaining():
+            if self.viewer.dims.ndisplay != 2:
+                raise ValueError("a preview shows what is in view in 2D; leave the 3D view first")
+            source, field = self._taken()
+            box = visible_box(self.image.value)
+            job = partial(preview_source, source, field, box, **self._options())
+            self.start(job, f"Deblurring what is in view of {source.name}")
+
+    def _taken(self) -> tuple[Source, KernelField | None]:
+        """Return the chosen image and the field for it, None if that is still to be estimated."""
+        source = self.take()
+        field = None if self.field.value == ESTIMATE else self.field.value
+        if field is not None and field.shape != source.shape:
+            raise ValueError(
+                f"the field of {source_name(field)!r} is for images of {_size(field.shape)} "
+                f"pixels, but {source.name!r} has {_size(source.shape)}; choose the field that "
+                "was estimated from this image"
+            )
+        return source, field
+
+    def _add_layers(self, layers: Sequence[LayerData]) -> None:
+        """Add layers in the place of the last preview."""
+        for layer in previews_in(self.viewer.layers):
+            self.viewer.layers.remove(layer)
+        super()._add_layers(layers)
+        if previews_in(self.viewer.layers):
+            self.copy_button.hide()
 
     def _options(self) -> dict[str, Any]:
         variant = self.variant.value
