@@ -179,12 +179,16 @@ def _output_folder(name: str, files: Sequence[Path]) -> Path:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `Series.create` that are the same for all of them."""
+    """Arguments of `Series.create` that are the same for all of them, after a look at them."""
+    from blurfield.series.store import check_settings
+
     if options.weights is not None and Path(options.weights).exists():
         options.weights = str(Path(options.weights).resolve())  # workers may be elsewhere
     deblur = None if options.estimate_only else deblurring_settings(options)
+    estimate = estimation_settings(options)
+    check_settings(estimate, deblur)
     return {
-        "estimate": estimation_settings(options),
+        "estimate": estimate,
         "deblur": deblur,
         "shared": options.shared_field,
         "threads": options.threads,

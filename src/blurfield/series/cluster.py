@@ -6,7 +6,6 @@ comes back. A task can be done again, so that those of a worker that dies go to 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -64,6 +63,7 @@ class ClusterCrew:
             ) from None
         self._distributed: Any = distributed
         self._address = address
+        self._news = threading.Event()
         self._asked_at = -float("inf")
         self._found: dict[str, Any] = {}
 
@@ -108,14 +108,14 @@ class ClusterCrew:
             pure=False,
             resources={_GPU: 1} if gpus else None,
         )
+        future.add_done_callback(lambda _: self._news.set())
         return _Remote(future, task.number)
 
     def wait(self, pending: Sequence[Pending]) -> None:
         """Return when one of them is done, or after a tenth of a second."""
-        remote = [each.future for each in pending if isinstance(each, _Remote)]
-        if remote and len(remote) == len(pending):
-            with contextlib.suppress(TimeoutError):
-                self._distributed.wait(remote, _POLL_EVERY, "FIRST_COMPLETED")
+        if not any(each.done() for each in pending):
+            self._news.wait(_POLL_EVERY)
+        self._news.clear()
 
     def state(self) -> tuple[float, str]:
         """Nothing is known of frames under way, but how many workers there are."""
@@ -157,17 +157,17 @@ class _Remote:
     """A task on a worker."""
 
     def __init__(self, future: Any, number: int) -> None:
-        self.future = future
+        self._future = future
         self._number = number
 
     def done(self) -> bool:
-        return bool(self.future.done())
+        return bool(self._future.done())
 
     def result(self) -> FrameReport:
         from distributed import CancelledError, KilledWorker
 
         try:
-            report: FrameReport = self.future.result()
+            report: FrameReport = self._future.result()
         except KilledWorker:
             reason = "each worker that was given it died, perhaps for want of memory"
             return FrameReport(self._number, "failed", reason)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from blurfield.field import KernelField
     from blurfield.frames import Frames
 
-__all__ = ["Series"]
+__all__ = ["Series", "check_settings"]
 
 _RECORD = "series.json"
 #: Temporary files of runs that were killed are removed when they are so many seconds old.
@@ -108,7 +108,7 @@ class Series:
             raise ValueError("there are no frames")
         if name is not None and frames.sizes:
             raise ValueError("only a single image has a name; a stack needs a folder of its own")
-        _check_settings(estimate, deblur)
+        check_settings(estimate, deblur)
         record = Record(
             source=describe_source(frames),
             estimate=dict(estimate),
@@ -365,8 +365,8 @@ def _load_field(path: Path) -> KernelField:
     return load_field(path)
 
 
-def _check_settings(estimate: Mapping[str, Any], deblur: Mapping[str, Any] | None) -> None:
-    """Raise ValueError or TypeError for what could be right for no frame."""
+def check_settings(estimate: Mapping[str, Any], deblur: Mapping[str, Any] | None) -> None:
+    """Raise ValueError or TypeError for settings of a series that could be right for no frame."""
     from blurfield.estimation import MODELS
     from blurfield.restoration import choose_method
 
