@@ -159,11 +159,8 @@ class _Script:
             self._imports.add("import numpy as np")
             self._lines.append(f'np.save("{_file_name(name)}.npy", arrows)')
             return
-        if role == "mask":
-            options = {key: facts[key] for key in _MASK_OPTIONS if facts.get(key)}
-            self._call("mask", "blur_mask", [field], options)
-            self._imports.add("import numpy as np")
-            self._lines.append("mask = mask.astype(np.uint8)")
+        if role in ("mask", "regions"):
+            self._add_mask(role, field, facts)
         elif role == "mosaic":
             self._call("mosaic", "kernel_mosaic", [field], _given(facts, "spacing"))
             self._imports.add("import numpy as np")
@@ -175,6 +172,17 @@ class _Script:
         else:
             self._lines.append(f'{role} = {shown}.maps["{role}"].numpy()')
         self.write_image(role, name)
+
+    def _add_mask(self, role: str, field: str, facts: Mapping[str, Any]) -> None:
+        """Say where the image is blurred, and divide that into regions if the layer does."""
+        options = {key: facts[key] for key in _MASK_OPTIONS if facts.get(key)}
+        self._call("mask", "blur_mask", [field], options)
+        if role == "regions":
+            options = _given(facts, "tolerance", "min_area")
+            self._call("regions", "motion_regions", [field, "mask"], options)
+        else:
+            self._imports.add("import numpy as np")
+            self._lines.append("mask = mask.astype(np.uint8)")
 
     def write_image(self, variable: str, name: str) -> None:
         """Write the result to a file beside the script."""
@@ -210,13 +218,17 @@ def _reader(path: str) -> tuple[str, str]:
 
 
 def _index(about: Mapping[str, Any]) -> str:
-    """Return what picks the frame, as code; nothing for a single image."""
+    """Return what picks the frame, and the region of it, as code; nothing for a whole image."""
     frame = list(about.get("frame", ()))
-    if not frame:
+    region = about.get("region")
+    if not frame and not region:
         return ""
     roles = about.get("axes") or ["frames"] * len(frame)
     left = iter(frame)
-    return "[" + ", ".join(str(next(left)) if role == "frames" else ":" for role in roles) + "]"
+    index = [str(next(left)) if role == "frames" else ":" for role in roles]
+    if region:
+        index += [f"{first}:{last}" for first, last in (region["rows"], region["cols"])]
+    return "[" + ", ".join(index) + "]"
 
 
 def _import_order(line: str) -> tuple[bool, str]:

@@ -180,14 +180,43 @@ class SeriesLayers:
     def _deblurred(self) -> LayerData:
         stack, series = self._fields.stack, self._fields.series
         first = stack.first
-        data = series.stack()
-        if first.axes.channels is not None:
-            data = np.moveaxis(data, len(stack.sizes), first.axes.channels)
+        if first.region is not None:
+            data = self._blended()
+        elif first.axes.channels is None:
+            data = series.stack()
+        else:
+            data = np.moveaxis(series.stack(), len(stack.sizes), first.axes.channels)
         record = {"estimate": series.record.estimate, "parameters": series.record.deblur}
         attributes = self._attributes("deblurred")
         attributes["metadata"][FACTS].update(record)
         attributes.update(rgb=first.rgb, cache=False, **first.appearance)
-        return data, {**attributes, **first.stack_placement.to_layer()}, "image"
+        return data, {**attributes, **first.placement.to_layer()}, "image"
+
+    def _blended(self) -> dask.array.Array:
+        """Whole frames, into which the region that was deblurred fades."""
+        from blurfield.regional import blend_part
+
+        stack, series = self._fields.stack, self._fields.series
+        first, region = stack.first, stack.first.region
+        shape = stack.whole_shape
+
+        def part(position: Sequence[int]) -> NDArray[Any]:
+            number = stack.number(position)
+            field = self._fields.at(position)
+            if field is None or region is None or not series.is_finished(number):
+                return np.zeros(shape, first.data.dtype)
+            return blend_part(
+                stack.whole_frame(position),
+                series.image(number),
+                (region.rows.start, region.cols.start),
+                mask=region.mask,
+                border=field.kernel_size // 2,
+                channel_axis=first.channel_axis,
+            )
+
+        channels = 1 if first.channel_axis is None else shape[0]
+        inner = shape if first.channel_axis is None else shape[1:]
+        return per_frame(self._fields, part, (), inner, first.data.dtype, channels)
 
 
 def per_frame(
@@ -196,6 +225,7 @@ def per_frame(
     before: tuple[int, ...],
     inner: tuple[int, ...],
     dtype: Any,
+    channels: int = 1,
 ) -> dask.array.Array:
     """Return a lazy array with one part for each frame.
 
@@ -204,22 +234,26 @@ def per_frame(
     fields : FieldStack
         Tells of the axes of the stack.
     part : callable
-        Returns the part of the frame at a position, of shape (*before, *inner).
+        Returns the part of the frame at a position, of shape (*before, *inner), or with channels
+        before `inner`.
     before, inner : tuple of int
-        Shape before and behind the axes of the stack, on which that of channels has one entry.
+        Shape before and behind the axes of the stack.
     dtype : numpy.dtype
         Type of the values.
+    channels : int
+        Entries along the stack's axis of channels.
     """
     import dask.array
 
     stack = fields.stack
     roles, sizes = stack.first.axes.leading, iter(stack.sizes)
-    lead = [1 if role == CHANNELS else next(sizes) for role in roles]
+    lead = [(channels,) if role == CHANNELS else (1,) * next(sizes) for role in roles]
     axes = [len(before) + axis for axis in stack.first.axes.frames]
-    chunks = [(n,) for n in before] + [(1,) * n for n in lead] + [(n,) for n in inner]
+    chunks = [*((n,) for n in before), *lead, *((n,) for n in inner)]
 
     def block(block_id: tuple[int, ...]) -> NDArray[Any]:
-        return part([block_id[axis] for axis in axes]).reshape(*before, *(1 for _ in lead), *inner)
+        shape = (*before, *(sizes[0] for sizes in lead), *inner)
+        return part([block_id[axis] for axis in axes]).reshape(shape)
 
     made: dask.array.Array = dask.array.map_blocks(
         block,

@@ -150,6 +150,12 @@ class Source:
         ndim = self.axes.ndim
         return self.placement.sampled([1.0] * ndim, [0.0] * (ndim - 2) + [*corner])
 
+    @property
+    def corner(self) -> tuple[float, ...]:
+        """Place of the image's first pixel in the world, on all axes of the layer."""
+        pixel = np.array([*_lead_offset(self.axes, self.frame, 0.0), 0.0, 0.0])
+        return tuple(float(x) for x in self.placement.to_world(pixel))
+
     def in_layer(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return pixels like `data` as those of a layer at `result_placement`.
 

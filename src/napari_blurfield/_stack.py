@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from blurfield.frames import Frames
 
     from ._axes import Axes
+    from ._regions import Region
 
 
 @dataclass(frozen=True)
@@ -86,19 +87,32 @@ class Stack:
         inner = prod(self.sizes[1:])
         return tuple(outer * inner + rest for outer in first for rest in range(inner))
 
+    def within(self, region: Region) -> Stack:
+        """Return the part of all images in a region's box."""
+        return replace(self, first=self.first.within(region))
+
+    @property
+    def whole_shape(self) -> tuple[int, ...]:
+        """Shape of a frame, without regard to the region."""
+        picked = self.data[self.first.axes.index(self.position(0))]
+        return tuple(int(size) for size in picked.shape)
+
+    def whole_frame(self, position: Sequence[int]) -> Any:
+        """Return the pixels of a frame, without regard to the region."""
+        return np.array(self.data[self.first.axes.index(position)])
+
     def frames(self) -> Frames:
         """Return the images as the core reads them."""
         from blurfield.frames import Frames
 
-        first, sizes = self.first, self.sizes
+        first = self.first
 
         def read(number: int) -> Any:
-            whole = self.data[first.axes.index(np.unravel_index(number, sizes))]
-            return np.array(first.part_of(whole))
+            return np.array(first.part_of(self.data[first.axes.index(self.position(number))]))
 
         return Frames(
             axes=self.labels,
-            sizes=sizes,
+            sizes=self.sizes,
             shape=tuple(int(size) for size in first.data.shape),
             dtype=np.dtype(first.data.dtype),
             channel_axis=first.channel_axis,

@@ -14,6 +14,7 @@ import blurfield
 
 from ._masks import MaskSettings, label_words
 from ._recipe import RECIPE, recipe_for, with_recipe
+from ._regional import deblur_regions, region_of_field
 from ._source import Source
 from .layers import (
     FACTS,
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from napari.layers import Layer
+    from numpy.typing import NDArray
 
     from blurfield import KernelField
     from blurfield.compute import ProgressCallback
 
+    from ._regions import Region
     from .layers import LayerData
 
     #: What stands for a field: the field, a layer made from it, or a ``.blurfield`` file.
@@ -216,25 +219,28 @@ def estimate_field(source: Source, **options: Any) -> KernelField:
     return with_recipe(field.to("cpu").with_metadata(**{SOURCE: source.to_json()}), recipe)
 
 
-def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> LayerData:
-    """Deblur a captured image; the result looks and lies like it."""
+def deblurred_layer_data(
+    source: Source,
+    field: KernelField,
+    *,
+    regions: Sequence[Region] = (),
+    others: Sequence[KernelField] = (),
+    **options: Any,
+) -> LayerData:
+    """Deblur a captured image; the result looks and lies like it.
+
+    With regions, only these are deblurred, each with the first field that covers it: `field` or one
+    of `others`. A field that is for a region of the image counts for this.
+    """
     options = {**_channels(source), **options}
-    pixels = source.pixels()
-    sharp, done = blurfield.deblur(pixels, field, return_info=True, **options)
-    resolved = {name: done[name] for name in _RESOLVED if name in done}
-    facts = {
-        "role": "deblurred",
-        **facts_about(field),
-        "parameters": json.loads(json.dumps(done, default=str)),
-        "source": source.to_json(),
-        RECIPE: recipe_for(
-            "deblur",
-            "sharp",
-            {**_lasting(options), **resolved},
-            image=(source, pixels),
-            field=field,
-        ),
-    }
+    own = region_of_field(field, source)
+    if own is not None and not regions:
+        regions = [own]
+    if regions:
+        sharp, field, done = deblur_regions(source, regions, [field, *others], options)
+    else:
+        sharp, done = _deblur_whole(source, field, options)
+    facts = {"role": "deblurred", **facts_about(field), "source": source.to_json(), **done}
     attributes = {
         "name": f"{source.name} {ROLES['deblurred']}",
         "metadata": {FACTS: facts, FIELD: field},
@@ -243,6 +249,25 @@ def deblurred_layer_data(source: Source, field: KernelField, **options: Any) -> 
         **source.result_placement.to_layer(),
     }
     return source.in_layer(sharp), attributes, "image"
+
+
+def _deblur_whole(
+    source: Source, field: KernelField, options: dict[str, Any]
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Deblur an image, and say what was done."""
+    pixels = source.pixels()
+    sharp, done = blurfield.deblur(pixels, field, return_info=True, **options)
+    resolved = {name: done[name] for name in _RESOLVED if name in done}
+    return sharp, {
+        "parameters": json.loads(json.dumps(done, default=str)),
+        RECIPE: recipe_for(
+            "deblur",
+            "sharp",
+            {**_lasting(options), **resolved},
+            image=(source, pixels),
+            field=field,
+        ),
+    }
 
 
 def _lasting(options: dict[str, Any]) -> dict[str, Any]:
@@ -275,17 +300,24 @@ def estimate_source(
     source: Source,
     *,
     progress: ProgressCallback,
+    regions: Sequence[Region] = (),
     kernels: bool = True,
     device: str = "auto",
     **options: Any,
 ) -> Outcome:
-    """Estimate the field of a captured image as a job; see `estimate_layers` for the options."""
+    """Estimate the field of a captured image as a job; see `estimate_layers` for the options.
+
+    With regions, a field of each is estimated.
+    """
     started = time.monotonic()
     used = loaded_device(device, progress)
-    field = estimate_field(source, device=device, progress=progress, **options)
+    fields = [
+        estimate_field(part, device=device, progress=progress, **options)
+        for part in _parts(source, regions)
+    ]
     progress(1, 1, "Preparing the layers …")
-    layers = field_layers(field, kernels=kernels, progress=progress)
-    extent = as_array(blurfield.blur_extent(field))
+    layers = _layers_of(fields, kernels=kernels, progress=progress)
+    extent = np.concatenate([as_array(blurfield.blur_extent(field)).ravel() for field in fields])
     return Outcome(
         layers,
         f"Estimated in {time.monotonic() - started:.1f} s on {used}. Blur: median "
@@ -299,23 +331,34 @@ def deblur_source(
     field: KernelField | None,
     *,
     progress: ProgressCallback,
+    regions: Sequence[Region] = (),
+    others: Sequence[KernelField] = (),
     gamma: float | str = "auto",
     device: str = "auto",
     **options: Any,
 ) -> Outcome:
     """Deblur a captured image as a job; without a field, that one is estimated first.
 
-    See `deblur_layer` for the options.
+    See `deblur_layer` for the options, and `deblurred_layer_data` for regions and other fields.
     """
     started = time.monotonic()
     used = loaded_device(device, progress)
     common: dict[str, Any] = {"gamma": gamma, "device": device, "progress": progress}
     layers: list[LayerData] = []
     if field is None:
-        field = estimate_field(source, **common)
-        layers = field_layers(field, progress=progress)
-    layers.append(deblurred_layer_data(source, field, **common, **options))
+        field, *others = [estimate_field(part, **common) for part in _parts(source, regions)]
+        layers = _layers_of([field, *others], progress=progress)
+    common.update(regions=regions, others=others, **options)
+    layers.append(deblurred_layer_data(source, field, **common))
     return Outcome(layers, f"Deblurred in {time.monotonic() - started:.1f} s on {used}.")
+
+
+def _parts(source: Source, regions: Sequence[Region]) -> list[Source]:
+    return [source.within(region) for region in regions] or [source]
+
+
+def _layers_of(fields: Sequence[KernelField], **options: Any) -> list[LayerData]:
+    return [layer for field in fields for layer in field_layers(field, **options)]
 
 
 def mask_source(

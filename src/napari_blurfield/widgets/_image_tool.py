@@ -21,6 +21,7 @@ from napari_blurfield._stack import Stack
 from ._axes_choice import AxesChoice
 from ._choices import Choice, ImageChoice
 from ._frames import FolderChoice, FramesChoice
+from ._region_choice import RegionChoice
 from ._series_view import SeriesView
 from ._tool import ToolWidget
 
@@ -69,14 +70,22 @@ class ImageToolWidget(ToolWidget):
         self._show_what_applies()
         self.gamma = Choice(GAMMAS)
         self.device = DeviceChoice()
+        self.region = RegionChoice(self.viewer)
         self.frames = FramesChoice()
         self.shared = QCheckBox("One field for all frames")
         self.folder = FolderChoice()
         self._plan: SeriesPlan | None = None
         self._view: SeriesView | None = None
 
-    def add_frame_rows(self) -> None:
-        """Add the rows about time-lapses, for a subclass that calls `start_series`."""
+    def add_extent_rows(self) -> None:
+        """Add the rows about regions and time-lapses, for a subclass that heeds them."""
+        self.add_row(
+            "Region",
+            self.region,
+            "Work on this part of the image only: the selected shapes of a Shapes layer (all, if "
+            "none is selected), or the selected label of a Labels layer. When deblurring, the rest "
+            "stays as it is, and the part fades into it.",
+        )
         self.add_row("Frames", self.frames, self.frames.which.toolTip())
         self.add_wide_row(
             self.shared,
@@ -157,6 +166,14 @@ class ImageToolWidget(ToolWidget):
         layer = self.image.value
         stack = Stack.from_layer(layer)
         numbers = self.frames.numbers(stack)
+        regions = self.region.regions(stack.first)
+        if len(regions) > 1:
+            raise ValueError(
+                f"several frames are worked on in one region, but {self.region.value.name!r} marks "
+                f"{len(regions)}; select one of the shapes"
+            )
+        if regions:
+            stack = stack.within(regions[0])
         plan = SeriesPlan(
             stack,
             numbers,

@@ -13,8 +13,9 @@ from superqt import QLabeledDoubleSlider
 from blurfield.restoration import METHODS
 from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._preview import preview_source, previews_in, visible_box
+from napari_blurfield._regional import field_for, region_of_field
 from napari_blurfield.functions import deblur_source
-from napari_blurfield.layers import source_layer, source_name
+from napari_blurfield.layers import fields_in, is_from, source_layer, source_name
 
 from ._choices import Choice, FieldChoice
 from ._compare import CompareButton
@@ -142,7 +143,8 @@ class DeblurWidget(ImageToolWidget):
                 self.start_series("Deblurring", where, self._options(), self._given())
                 return
             source, field = self._taken()
-            job = partial(deblur_source, source, field, **self._options())
+            where = self._regions(source, field)
+            job = partial(deblur_source, source, field, **where, **self._options())
             self.start(job, f"Deblurring {source.name}")
 
     def preview(self) -> None:
@@ -159,13 +161,33 @@ class DeblurWidget(ImageToolWidget):
         """Return the chosen image and the field for it, None if that is still to be estimated."""
         source = self.take()
         field = None if self.field.value == ESTIMATE else self.field.value
-        if field is not None and field.shape != source.shape:
+        of_region = field is not None and region_of_field(field, source) is not None
+        if field is not None and field.shape != source.shape and not of_region:
             raise ValueError(
                 f"the field of {source_name(field)!r} is for images of {_size(field.shape)} "
                 f"pixels, but {source.name!r} has {_size(source.shape)}; choose the field that "
                 "was estimated from this image"
             )
         return source, field
+
+    def _regions(self, source: Source, field: KernelField | None) -> dict[str, Any]:
+        """Return the regions to deblur, and the fields that may cover those that `field` doesn't.
+
+        Raises
+        ------
+        ValueError
+            If the blur of a region is not known.
+        """
+        regions = self.region.regions(source)
+        others = [
+            other
+            for other in fields_in(self.viewer.layers)
+            if is_from(other, source.layer_name, source.frame)
+        ]
+        if field is not None:
+            for region in regions:
+                field_for(region, [field, *others], source)
+        return {"regions": regions, "others": others} if regions else {}
 
     def _add_layers(self, layers: Sequence[LayerData]) -> None:
         """Add layers in the place of the last preview."""

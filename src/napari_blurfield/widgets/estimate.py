@@ -34,7 +34,7 @@ class EstimateWidget(ImageToolWidget):
             "Estimate blur field",
             "Find out how each part of the image was blurred, and add layers that show it.",
         )
-        self.add_frame_rows()
+        self.add_extent_rows()
         self._model_rows = ModelRows(self)
         self.model, self.largest = self._model_rows.model, self._model_rows.largest
         self.rounds = QSpinBox()
@@ -74,7 +74,11 @@ class EstimateWidget(ImageToolWidget):
                 )
                 return
             source = self.take()
-            self.start(
-                partial(estimate_source, source, kernels=self.kernels.isChecked(), **options),
-                f"Estimating the blur of {source.name}",
+            job = partial(
+                estimate_source,
+                source,
+                regions=self.region.regions(source),
+                kernels=self.kernels.isChecked(),
+                **options,
             )
+            self.start(job, f"Estimating the blur of {source.name}")
