@@ -22,22 +22,24 @@ if TYPE_CHECKING:
 
 def estimate_active(viewer: napari.viewer.Viewer) -> Job | None:
     """Estimate the blur field of the active image and add its layers."""
+    from ._settings import defaults
     from ._source import Source
-    from .functions import estimate_source
+    from ._tasks import estimate_source
 
     viewer = behind_proxy(viewer)
     with _explaining():
         source = Source.shown(_active(viewer), viewer.dims)
-        return _start(
-            viewer, partial(estimate_source, source), f"Estimating the blur of {source.name}"
-        )
+        start = defaults()
+        job = partial(estimate_source, source, model=start.model, device=start.device)
+        return _start(viewer, job, f"Estimating the blur of {source.name}")
     return None
 
 
 def deblur_active(viewer: napari.viewer.Viewer) -> Job | None:
     """Deblur the active image with its blur field, which is estimated first if there is none."""
+    from ._settings import defaults
     from ._source import Source
-    from .functions import deblur_source
+    from ._tasks import deblur_source
     from .layers import fields_in, is_from
 
     viewer = behind_proxy(viewer)
@@ -45,7 +47,10 @@ def deblur_active(viewer: napari.viewer.Viewer) -> Job | None:
         source = Source.shown(_active(viewer), viewer.dims)
         fields = fields_in(viewer.layers)
         field = next((f for f in fields if is_from(f, source.layer_name, source.frame)), None)
-        return _start(viewer, partial(deblur_source, source, field), f"Deblurring {source.name}")
+        start = defaults()
+        options = {"method": start.method, "device": start.device, "memory": start.memory or "auto"}
+        job = partial(deblur_source, source, field, **options)
+        return _start(viewer, job, f"Deblurring {source.name}")
     return None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import blurfield
 
-from .functions import Outcome, loaded_device
+from ._tasks import Outcome, loaded_device
 from .layers import FACTS, ROLES, role_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import blurfield
 
 from ._axes import Axes
 from ._source import Source
-from .functions import Outcome, as_field
+from ._tasks import Outcome
+from .functions import as_field
 from .layers import (
     FACTS,
     FIELD,

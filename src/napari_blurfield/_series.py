@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._field_stack import FieldStack
 from ._series_layers import SeriesLayers
-from .functions import Outcome, loaded_device
+from ._tasks import Outcome, loaded_device
 from .layers import field_id
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SeriesPlan:
 
 
 def run_series(
-    plan: SeriesPlan, *, progress: ProgressCallback, on_frame: OnFrame | None = None
+    plan: SeriesPlan, *, progress: ProgressCallback | None = None, on_frame: OnFrame | None = None
 ) -> Outcome:
     """Make what is missing of a series, as a job.
 
@@ -117,7 +117,7 @@ def run_series(
     ----------
     plan : SeriesPlan
         What to do.
-    progress : callable
+    progress : callable, optional
         Called as ``progress(done, total, message)``; if it raises, the work stops, and frames that
         are done stay.
     on_frame : callable, optional
@@ -132,6 +132,7 @@ def run_series(
     """
     from blurfield.series import process
 
+    progress = progress or _ignore
     started = time.monotonic()
     used = loaded_device(str(plan.estimate.get("device", "auto")), progress)
     frames = plan.stack.frames()
@@ -253,6 +254,10 @@ def _summary(plan: SeriesPlan, reports: Sequence[FrameReport], seconds: float, u
             f"{failed[0].reason}."
         )
     return words.strip()
+
+
+def _ignore(done: int, total: int, message: str) -> None:
+    """Take no notice of progress."""
 
 
 def _is_writable(folder: Path) -> bool:

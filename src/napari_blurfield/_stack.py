@@ -87,9 +87,22 @@ class Stack:
         inner = prod(self.sizes[1:])
         return tuple(outer * inner + rest for outer in first for rest in range(inner))
 
-    def within(self, region: Region) -> Stack:
-        """Return the part of all images in a region's box."""
-        return replace(self, first=self.first.within(region))
+    def within(self, regions: Sequence[Region]) -> Stack:
+        """Return the part of all images in a region's box, or the stack itself if there is none.
+
+        Raises
+        ------
+        ValueError
+            If there are several.
+        """
+        if not regions:
+            return self
+        if len(regions) > 1:
+            raise ValueError(
+                f"several frames are worked on in one region, not in {len(regions)} of them; "
+                "select one of the shapes"
+            )
+        return replace(self, first=self.first.within(regions[0]))
 
     @property
     def whole_shape(self) -> tuple[int, ...]:

@@ -1,57 +1,46 @@
-"""Layers in, layer data out: what widgets, commands and scripts share. No window is needed."""
+"""Layers in, layer data out: what scripts call. No window is needed."""
 
 from __future__ import annotations
 
-import json
 import os
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 import blurfield
 
-from ._masks import MaskSettings, label_words
-from ._recipe import RECIPE, recipe_for, with_recipe
-from ._regional import deblur_regions, region_of_field
+from ._axes import Axes
+from ._masks import MaskSettings
+from ._regions import regions_of
+from ._series import SeriesPlan, run_series
 from ._source import Source
-from .layers import (
-    FACTS,
-    FIELD,
-    ROLES,
-    SOURCE,
-    as_array,
-    facts_about,
-    field_layers,
-    find_field,
-    mask_layer_data,
-)
+from ._stack import Stack
+from ._tasks import deblurred_layer_data, estimate_fields, layers_of
+from .layers import fields_of_stack, find_field, mask_layer_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
     from napari.layers import Layer
-    from numpy.typing import NDArray
 
     from blurfield import KernelField
     from blurfield.compute import ProgressCallback
 
+    from ._field_stack import FieldStack
     from ._regions import Region
     from .layers import LayerData
 
     #: What stands for a field: the field, a layer made from it, or a ``.blurfield`` file.
     FieldLike: TypeAlias = KernelField | Layer | str | os.PathLike[str]
 
-#: Arguments of `blurfield.deblur` that it chooses where it is not told, and then tells.
-_RESOLVED = ("method", "variant", "gamma", "device", "memory")
-
 
 def estimate_layers(
     layer: Layer,
     *,
     frame: Sequence[int] | None = None,
+    frames: Sequence[int] | str | None = None,
+    axes: Sequence[str] | None = None,
+    region: Layer | None = None,
+    folder: str | os.PathLike[str] | None = None,
     model: str = "auto",
     gamma: float | str = "auto",
     device: str = "auto",
@@ -65,9 +54,20 @@ def estimate_layers(
     Parameters
     ----------
     layer : napari.layers.Image
-        Grey or RGB(A) image, or a stack of such; lazy and multiscale data too.
+        Grey or RGB(A) image, one with channels, or a stack of such; lazy and multiscale data too.
     frame : sequence of int, optional
-        Which image of a stack: one index for each axis before the image's two.
+        Which image of a stack: one index for each axis of frames.
+    frames : sequence of int or "all", optional
+        Which images of a stack, in place of `frame`: numbers along the first axis of frames.
+    axes : sequence of str, optional
+        ``"frames"`` or ``"channels"`` for each axis before rows and columns, where the guess is
+        wrong; at most one is of channels.
+    region : napari.layers.Shapes or napari.layers.Labels, optional
+        Estimate only where it marks the image: in its selected shapes, or in all; in its selected
+        label.
+    folder : path-like, optional
+        Where the fields of several frames are stored. By default, that is beside the image's file,
+        or a temporary folder. What is there already from the same image and settings is kept.
     model : str
         See `blurfield.estimate`.
     gamma : float or "auto"
@@ -86,30 +86,37 @@ def estimate_layers(
     Returns
     -------
     list of (data, attributes, type)
-        Layers that lie on the source: see `napari_blurfield.layers.field_layers`. For a window:
+        Layers that lie on the source: see `napari_blurfield.layers.field_layers`. With several
+        regions, those of each. Pictures of several frames are lazy arrays. For a window:
         ``for data in estimate_layers(layer): viewer.add_layer(Layer.create(*data))``.
 
     Raises
     ------
     TypeError, ValueError
-        If the layer is not an image, `frame` is missing or wrong, or an option is not accepted.
+        If the layer is not an image, `frame` is missing or wrong, `region` doesn't touch it, or an
+        option is not accepted.
     """
-    field = estimate_field(
-        Source.from_layer(layer, frame),
-        model=model,
-        gamma=gamma,
-        device=device,
-        progress=progress,
-        **options,
-    )
-    return field_layers(field, threshold=threshold, kernels=kernels, progress=progress)
+    options = {"model": model, "gamma": gamma, "device": device, **options}
+    if frames is not None:
+        stack, numbers = _stack(layer, frames, axes, region)
+        shown = {"kernels": kernels, "threshold": threshold}
+        plan = SeriesPlan(stack, numbers, options, chosen_folder=str(folder or ""), layers=shown)
+        return run_series(plan, progress=progress).layers
+    source = Source.from_layer(layer, frame, _as_axes(axes))
+    fields = estimate_fields(source, _regions(region, source), progress=progress, **options)
+    return layers_of(fields, threshold=threshold, kernels=kernels, progress=progress)
 
 
 def deblur_layer(
     layer: Layer,
-    field: FieldLike,
+    field: FieldLike | None = None,
     *,
     frame: Sequence[int] | None = None,
+    frames: Sequence[int] | str | None = None,
+    axes: Sequence[str] | None = None,
+    region: Layer | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    shared: bool = False,
     method: str = "auto",
     gamma: float | str = "auto",
     device: str = "auto",
@@ -120,10 +127,16 @@ def deblur_layer(
 
     Parameters
     ----------
-    layer, frame, gamma, device, progress
+    layer, frame, frames, axes, folder, gamma, device, progress
         As in `estimate_layers`.
-    field : KernelField, napari.layers.Layer, str or path
-        The field, any of its layers, or a ``.blurfield`` file.
+    field : KernelField, napari.layers.Layer, str or path, optional
+        The field, any of its layers, or a ``.blurfield`` file; for several frames also a layer of
+        the fields of a stack. Without it, fields are estimated.
+    region : napari.layers.Shapes or napari.layers.Labels, optional
+        Deblur only where it marks the image, see `estimate_layers`. The rest stays as it is, and
+        the parts fade into it.
+    shared : bool
+        Deblur several frames with the median of their fields.
     method : str
         See `blurfield.deblur`.
     **options
@@ -132,21 +145,37 @@ def deblur_layer(
     Returns
     -------
     (data, attributes, type)
-        An image in the source's shape, number type, value scale, place and appearance.
+        An image in the source's shape, number type, value scale, place and appearance; of several
+        frames, a lazy array in which all other frames are 0.
 
     Raises
     ------
     TypeError, ValueError
         If there is no field, it does not fit the image, or an option is not accepted.
     """
+    where = {"gamma": gamma, "device": device}
+    options = {"method": method, **where, **options}
+    if frames is not None:
+        stack, numbers = _stack(layer, frames, axes, region)
+        plan = SeriesPlan(
+            stack,
+            numbers,
+            where,
+            options,
+            shared=shared,
+            given=None if field is None else _as_fields(field),
+            chosen_folder=str(folder or ""),
+            layers={"with_field": False},
+        )
+        return run_series(plan, progress=progress).layers[-1]
+    source = Source.from_layer(layer, frame, _as_axes(axes))
+    regions = _regions(region, source)
+    if field is None:
+        fields = estimate_fields(source, regions, progress=progress, **where)
+    else:
+        fields = [as_field(field, source.frame)]
     return deblurred_layer_data(
-        Source.from_layer(layer, frame),
-        as_field(field),
-        method=method,
-        gamma=gamma,
-        device=device,
-        progress=progress,
-        **options,
+        source, fields[0], regions=regions, others=fields[1:], progress=progress, **options
     )
 
 
@@ -183,8 +212,15 @@ def mask_layer(
     return mask_layer_data(as_field(field), settings)
 
 
-def as_field(field: FieldLike) -> KernelField:
+def as_field(field: FieldLike, frame: Sequence[int] | None = None) -> KernelField:
     """Return the field that `field` stands for.
+
+    Parameters
+    ----------
+    field : KernelField, napari.layers.Layer, str or path
+        The field, any of its layers, or a ``.blurfield`` file.
+    frame : sequence of int, optional
+        Which frame, if a layer shows the fields of a stack.
 
     Raises
     ------
@@ -195,198 +231,59 @@ def as_field(field: FieldLike) -> KernelField:
         return field
     if isinstance(field, (str, os.PathLike)):
         return blurfield.KernelField.load(field)
-    found = find_field(field)
+    found = find_field(field, frame)
     if found is None:
-        raise ValueError(
-            f"layer {field.name!r} holds no blur field; choose one of the layers that "
-            "'Estimate blur field' made, or estimate the field first"
-        )
+        raise ValueError(_missing(field, frame))
     return found
 
 
-def estimate_field(source: Source, **options: Any) -> KernelField:
-    """Estimate the field of a captured image; it remembers the image's name and place."""
-    pixels = source.pixels()
-    options = {**_channels(source), **options}
-    field: KernelField = blurfield.estimate(pixels, **options)
-    resolved = {name: field.metadata[name] for name in ("model", "gamma") if name in field.metadata}
-    recipe = recipe_for(
-        "estimate",
-        "field",
-        {**_lasting(options), **resolved, "device": str(field.basis.device)},
-        image=(source, pixels),
-    )
-    return with_recipe(field.to("cpu").with_metadata(**{SOURCE: source.to_json()}), recipe)
+def _missing(layer: Layer, frame: Sequence[int] | None) -> str:
+    """Say why a layer gives no field."""
+    if fields_of_stack(layer) is None:
+        return (
+            f"layer {layer.name!r} holds no blur field; choose one of the layers that "
+            "'Estimate blur field' made, or estimate the field first"
+        )
+    if frame is None:
+        return f"layer {layer.name!r} shows the blur fields of a stack; say which frame"
+    return f"layer {layer.name!r} has no blur field for frame {tuple(frame)}"
 
 
-def deblurred_layer_data(
-    source: Source,
-    field: KernelField,
-    *,
-    regions: Sequence[Region] = (),
-    others: Sequence[KernelField] = (),
-    **options: Any,
-) -> LayerData:
-    """Deblur a captured image; the result looks and lies like it.
-
-    With regions, only these are deblurred, each with the first field that covers it: `field` or one
-    of `others`. A field that is for a region of the image counts for this.
-    """
-    options = {**_channels(source), **options}
-    own = region_of_field(field, source)
-    if own is not None and not regions:
-        regions = [own]
-    if regions:
-        sharp, field, done = deblur_regions(source, regions, [field, *others], options)
-    else:
-        sharp, done = _deblur_whole(source, field, options)
-    facts = {"role": "deblurred", **facts_about(field), "source": source.to_json(), **done}
-    attributes = {
-        "name": f"{source.name} {ROLES['deblurred']}",
-        "metadata": {FACTS: facts, FIELD: field},
-        "rgb": source.rgb,
-        **source.appearance,
-        **source.result_placement.to_layer(),
-    }
-    return source.in_layer(sharp), attributes, "image"
+def _as_fields(field: FieldLike) -> KernelField | FieldStack:
+    """Return the fields for several frames: one for all, or one for each."""
+    if isinstance(field, (blurfield.KernelField, str, os.PathLike)):
+        return as_field(field)
+    return fields_of_stack(field) or as_field(field)
 
 
-def _deblur_whole(
-    source: Source, field: KernelField, options: dict[str, Any]
-) -> tuple[NDArray[Any], dict[str, Any]]:
-    """Deblur an image, and say what was done."""
-    pixels = source.pixels()
-    sharp, done = blurfield.deblur(pixels, field, return_info=True, **options)
-    resolved = {name: done[name] for name in _RESOLVED if name in done}
-    return sharp, {
-        "parameters": json.loads(json.dumps(done, default=str)),
-        RECIPE: recipe_for(
-            "deblur",
-            "sharp",
-            {**_lasting(options), **resolved},
-            image=(source, pixels),
-            field=field,
-        ),
-    }
+def _as_axes(roles: Sequence[str] | None) -> Axes | None:
+    return None if roles is None else Axes(tuple(roles))
 
 
-def _lasting(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that say what was computed, without the callback of this run."""
-    return {name: value for name, value in options.items() if name != "progress"}
+def _regions(layer: Layer | None, source: Source) -> list[Region]:
+    return [] if layer is None else regions_of(layer, source)
 
 
-def _channels(source: Source) -> dict[str, Any]:
-    """Return the option that tells the core where the channels are, if it needs one."""
-    return {} if source.channel_axis is None else {"channel_axis": source.channel_axis}
+def _stack(
+    layer: Layer,
+    frames: Sequence[int] | str,
+    axes: Sequence[str] | None,
+    region: Layer | None,
+) -> tuple[Stack, tuple[int, ...]]:
+    """Return the frames of a layer, within a region of it, and the numbers of those asked for."""
+    stack = Stack.from_layer(layer, _as_axes(axes))
+    if isinstance(frames, str):
+        if frames != "all":
+            raise ValueError(f"frames must be 'all' or numbers, but is {frames!r}")
+        return stack.within(_regions(region, stack.first)), tuple(range(len(stack)))
+    count = stack.sizes[0]
+    wrong = [number for number in frames if not 0 <= number < count]
+    if wrong or not len(frames):
+        raise ValueError(
+            f"{layer.name!r} has frames from 0 to {count - 1}; there is no frame "
+            f"{wrong[0] if wrong else 'asked for'}"
+        )
+    return stack.within(_regions(region, stack.first)), stack.numbers_at(frames)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a job made.
-
-    Parameters
-    ----------
-    layers : list of (data, attributes, type)
-        To be added to the viewer, the lowest one first.
-    summary : str
-        What to say about it.
-    """
-
-    layers: list[LayerData]
-    summary: str
-
-
-def estimate_source(
-    source: Source,
-    *,
-    progress: ProgressCallback,
-    regions: Sequence[Region] = (),
-    kernels: bool = True,
-    device: str = "auto",
-    **options: Any,
-) -> Outcome:
-    """Estimate the field of a captured image as a job; see `estimate_layers` for the options.
-
-    With regions, a field of each is estimated.
-    """
-    started = time.monotonic()
-    used = loaded_device(device, progress)
-    fields = [
-        estimate_field(part, device=device, progress=progress, **options)
-        for part in _parts(source, regions)
-    ]
-    progress(1, 1, "Preparing the layers …")
-    layers = _layers_of(fields, kernels=kernels, progress=progress)
-    extent = np.concatenate([as_array(blurfield.blur_extent(field)).ravel() for field in fields])
-    return Outcome(
-        layers,
-        f"Estimated in {time.monotonic() - started:.1f} s on {used}. Blur: median "
-        f"{np.median(extent):.0f} px, at most {extent.max():.0f} px. Hidden layers show the "
-        "kernels and where the image is blurry.",
-    )
-
-
-def deblur_source(
-    source: Source,
-    field: KernelField | None,
-    *,
-    progress: ProgressCallback,
-    regions: Sequence[Region] = (),
-    others: Sequence[KernelField] = (),
-    gamma: float | str = "auto",
-    device: str = "auto",
-    **options: Any,
-) -> Outcome:
-    """Deblur a captured image as a job; without a field, that one is estimated first.
-
-    See `deblur_layer` for the options, and `deblurred_layer_data` for regions and other fields.
-    """
-    started = time.monotonic()
-    used = loaded_device(device, progress)
-    common: dict[str, Any] = {"gamma": gamma, "device": device, "progress": progress}
-    layers: list[LayerData] = []
-    if field is None:
-        field, *others = [estimate_field(part, **common) for part in _parts(source, regions)]
-        layers = _layers_of([field, *others], progress=progress)
-    common.update(regions=regions, others=others, **options)
-    layers.append(deblurred_layer_data(source, field, **common))
-    return Outcome(layers, f"Deblurred in {time.monotonic() - started:.1f} s on {used}.")
-
-
-def _parts(source: Source, regions: Sequence[Region]) -> list[Source]:
-    return [source.within(region) for region in regions] or [source]
-
-
-def _layers_of(fields: Sequence[KernelField], **options: Any) -> list[LayerData]:
-    return [layer for field in fields for layer in field_layers(field, **options)]
-
-
-def mask_source(
-    field: KernelField, settings: MaskSettings, *, progress: ProgressCallback
-) -> Outcome:
-    """Make the blur mask of a field, or its regions, as a job."""
-    progress(0, 0, "Reading the field …")
-    layer = mask_layer_data(field, settings)
-    return Outcome([layer], label_words(layer[0], settings))
-
-
-def loaded_device(device: str, progress: ProgressCallback) -> str:
-    """Return the device that will be used; asking for it loads PyTorch, which takes a while."""
-    from blurfield.compute import choose_device
-
-    progress(0, 0, "Loading …")
-    return str(choose_device(device))
-
-
-__all__ = [
-    "Outcome",
-    "as_field",
-    "deblur_layer",
-    "deblur_source",
-    "deblurred_layer_data",
-    "estimate_field",
-    "estimate_layers",
-    "estimate_source",
-    "mask_layer",
-    "mask_source",
-]
+__all__ = ["as_field", "deblur_layer", "estimate_layers", "mask_layer"]

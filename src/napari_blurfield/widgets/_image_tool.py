@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from napari_blurfield._series import Given
     from napari_blurfield._series_layers import SeriesLayers
-    from napari_blurfield.functions import Outcome
+    from napari_blurfield._tasks import Outcome
 
 #: How an image may be encoded, for people.
 GAMMAS = (
@@ -166,14 +166,7 @@ class ImageToolWidget(ToolWidget):
         layer = self.image.value
         stack = Stack.from_layer(layer)
         numbers = self.frames.numbers(stack)
-        regions = self.region.regions(stack.first)
-        if len(regions) > 1:
-            raise ValueError(
-                f"several frames are worked on in one region, but {self.region.value.name!r} marks "
-                f"{len(regions)}; select one of the shapes"
-            )
-        if regions:
-            stack = stack.within(regions[0])
+        stack = stack.within(self.region.regions(stack.first))
         plan = SeriesPlan(
             stack,
             numbers,

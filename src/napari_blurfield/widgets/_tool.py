@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_blurfield._settings import Defaults
-    from napari_blurfield.functions import Outcome
+    from napari_blurfield._tasks import Outcome
     from napari_blurfield.layers import LayerData
 
 #: Width of the dock at first, in pixels.

@@ -14,7 +14,7 @@ from blurfield.restoration import METHODS
 from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._preview import preview_source, previews_in, visible_box
 from napari_blurfield._regional import field_for, region_of_field
-from napari_blurfield.functions import deblur_source
+from napari_blurfield._tasks import deblur_source
 from napari_blurfield.layers import fields_in, is_from, source_layer, source_name
 
 from ._choices import Choice, FieldChoice

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QSpinBox
 
-from napari_blurfield.functions import estimate_source
+from napari_blurfield._tasks import estimate_source
 
 from ._image_tool import ImageToolWidget
 from ._model_rows import ModelRows

@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer
 from napari_blurfield._lifetime import Connections
 from napari_blurfield._masks import MaskSettings, label_image, label_table, label_words
 from napari_blurfield._pixel_size import PixelSize
-from napari_blurfield.functions import mask_source
+from napari_blurfield._tasks import mask_source
 from napari_blurfield.layers import FACTS, field_placement, find_field, role_of
 
 from ._choices import FieldChoice

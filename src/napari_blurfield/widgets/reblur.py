@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from blurfield import KernelField
-    from napari_blurfield.functions import Outcome
+    from napari_blurfield._tasks import Outcome
 
 #: What can be done, with the words on the button and which image it is for.
 TASKS = {
