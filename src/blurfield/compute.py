@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two reports of an unchanged state; short enough to feel like an immediate cancel.
 _HEARTBEAT = 0.2
+#: Steps of progress of one of several computations.
+_PART = 1000
 
 
 class Cancelled(Exception):
@@ -62,6 +64,25 @@ class Reporter:
         """
         if self._progress is not None and time.monotonic() - self._reported_at >= _HEARTBEAT:
             self._report()
+
+
+def part_of(progress: ProgressCallback | None, number: int, parts: int) -> ProgressCallback | None:
+    """Return a progress callback for one of several computations that take about equal time.
+
+    Parameters
+    ----------
+    progress : callable or None
+        Is told about all of them as about one.
+    number, parts : int
+        Which one, from 0, of how many.
+    """
+    if progress is None:
+        return None
+
+    def tell(done: int, total: int, message: str) -> None:
+        progress(number * _PART + _PART * done // total, parts * _PART, message)
+
+    return tell
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:

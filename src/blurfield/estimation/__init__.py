@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blurfield._version import __version__
 from blurfield.checkpoints import installed, locate
-from blurfield.compute import choose_device
+from blurfield.compute import choose_device, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,8 +27,6 @@ __all__ = ["MODELS", "estimate", "installed_models", "lacks", "model_for"]
 MIN_SIDE = 32
 #: Basis kernels to which dense fields are brought before they are refined.
 _BASIS = 25
-#: Steps in which each half of an estimate with refinement is reported.
-_HALF = 1000
 
 
 class _Model(NamedTuple):
@@ -209,7 +207,8 @@ def estimate(
         image, gamma=gamma, channel_axis=channel_axis, device=choose_device(device)
     )
     require_min_size(linear.shape, MIN_SIDE, "estimating its blur")
-    first, second = _halves(progress) if refine else (progress, None)
+    first = part_of(progress, 0, 2) if refine else progress
+    second = part_of(progress, 1, 2)
     try:
         field = _MODELS[name].function()(linear.planes, progress=first, **options)
     except TypeError as error:
@@ -229,20 +228,6 @@ def estimate(
     if reason:
         facts["reason"] = reason
     return field.with_metadata(**facts, source={"shape": list(linear.shape)})
-
-
-def _halves(progress: ProgressCallback | None) -> list[ProgressCallback | None]:
-    """Progress callbacks of two computations that report to one, one after the other."""
-    if progress is None:
-        return [None, None]
-
-    def half(number: int) -> ProgressCallback:
-        def tell(done: int, total: int, message: str) -> None:
-            progress(number * _HALF + _HALF * done // total, 2 * _HALF, message)
-
-        return tell
-
-    return [half(0), half(1)]
 
 
 def _unexpected_option(error: TypeError) -> str | None:

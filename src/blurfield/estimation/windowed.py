@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn import functional
 
-from blurfield.compute import Reporter
+from blurfield.compute import Reporter, part_of
 from blurfield.field import KernelField
 from blurfield.windows import Windows
 
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
 from .learned_gradients import load_gradients
+from .reduced import lifted, reduced_copy, reduction
 from .windows import common_frame, in_place, judge
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blurfield.compute import ProgressCallback
+
+    from .learned_gradients import LearnedGradients
 
 #: Largest kernel size that is chosen by default.
 DEFAULT_KERNEL_SIZE = 33
@@ -62,6 +65,12 @@ class WindowSettings:
     tolerance: float = 0.1
 
 
+#: Windows of large images: pixels of all of them together, and the least and largest number, of
+#: those in which kernels are estimated and of those in which they compete.
+_LARGE_WINDOWS, _LARGE_TRIALS = (8_000_000, 4, 25), (40_000_000, 36, 196)
+#: Side of kernels in reduced copies, at least.
+_LEAST_REDUCED = 9
+
 #: Windows start from what was found in the overview, too, so that fewer starts do.
 _WINDOW_HYPOTHESES = (
     Hypothesis(1.0, 6e-3, 0.05),
@@ -85,13 +94,19 @@ def estimate_windowed(
     without texture, or where the estimation failed, are filled in by kernels from elsewhere. The
     kernels, in a common frame, become the basis of the field, the weights its mixing maps.
 
+    Of images with a side of more than 2400 pixels, a reduced copy is estimated first: means of so
+    many pixels that its longer side has at most 1600. What it tells, at full resolution, is in the
+    place of the overview and is what windows begin with; it also tells how large kernels have to
+    be.
+
     Parameters
     ----------
     planes : Tensor
         Blurry image in linear light with white 1, (C, H, W), at least 32×32 pixels.
     kernel_size : int, optional
         Side K of the kernels in pixels, odd, at least 3 and at most the image's shorter side. By
-        default 33, or less for images of less than 66 pixels.
+        default 33, or less for images of less than 66 pixels, and more where a reduced copy of a
+        large image shows longer blur.
     max_kernels : int
         Largest number B of basis kernels, at least 1.
     edges : str or path-like
@@ -121,38 +136,112 @@ def estimate_windowed(
     size = _kernel_size(kernel_size, min(shape))
     if max_kernels < 1:
         raise ValueError(f"max_kernels must be at least 1, got {max_kernels}")
-    whole = BlindSettings()
-    local = replace(whole, hypotheses=_WINDOW_HYPOTHESES)
-    layout = WindowSettings()
     learned = load_gradients(edges, planes.device)
     facts: dict[str, Any] = {
         "parameters": {
             "kernel_size": size,
             "max_kernels": max_kernels,
             "edges": "L0" if learned is None else "L0 and network",
-            **asdict(layout),
+            **asdict(WindowSettings()),
         }
     }
     if learned is not None:
         facts["weights"] = learned.weights.identity()
-    steps = work(size, whole) + work(size, local)
-    reporter = Reporter(progress, steps + 1, "Estimating the blur of the whole image")
     grey = planes.mean(0)
     if float(grey.std()) < _LEAST_TEXTURE:
+        Reporter(progress, 1, "Estimating the blur of the whole image").advance()
         delta = grey.new_zeros(size, size)
         delta[size // 2, size // 2] = 1
-        reporter.advance(steps + 1)
         note = "the image has no texture that could show blur"
         return KernelField.uniform(delta, shape, {**facts, "confidence": 0.0, "note": note})
+    factor = reduction(shape)
+    if factor == 1:
+        start = _Start(WindowSettings(), size)
+    else:
+        copy = reduced_copy(planes, factor)
+        coarse = estimate_windowed(
+            copy,
+            kernel_size=_reduced_size(kernel_size, factor, min(copy.shape[1:])),
+            max_kernels=max_kernels,
+            edges=edges,
+            progress=part_of(progress, 0, 2),
+        )
+        progress = part_of(progress, 1, 2)
+        start = _Start.lifted(lifted(coarse, factor, shape, size, kernel_size))
+        facts["parameters"].update(kernel_size=start.size, reduction=factor, **asdict(start.layout))
+    return _estimate(grey, start, learned, max_kernels, facts, progress)
 
-    overview = _middle(grey, layout.overview)[None]
-    mean, found, _ = estimate_kernels(overview, size, whole, reporter, learned=learned)
+
+class _Start(NamedTuple):
+    """What is known before kernels are estimated in windows.
+
+    Attributes
+    ----------
+    layout : WindowSettings
+        How windows lie.
+    size : int
+        Side of the kernels in pixels.
+    field : KernelField or None
+        What a reduced copy of the image has told. Without it, an overview tells how to begin.
+    """
+
+    layout: WindowSettings
+    size: int
+    field: KernelField | None = None
+
+    @classmethod
+    def lifted(cls, field: KernelField) -> _Start:
+        """Start from the field of a reduced copy, with windows that don't take too much memory."""
+        layout = WindowSettings()
+        size = field.kernel_size
+        numbers = [
+            min(most, max(least, int(pixels / (side * size) ** 2)))
+            for (pixels, least, most), side in (
+                (_LARGE_WINDOWS, layout.side),
+                (_LARGE_TRIALS, layout.trial_side),
+            )
+        ]
+        return cls(replace(layout, most=numbers[0], most_trials=numbers[1]), size, field)
+
+    def kernels(
+        self,
+        grey: Tensor,
+        windows: Windows,
+        settings: BlindSettings,
+        learned: LearnedGradients | None,
+        reporter: Reporter,
+    ) -> tuple[Tensor, Tensor]:
+        """Return kernels (C, K, K) of the image, and guesses (N, P, K, K) for its windows."""
+        if self.field is not None:
+            at = self.field.kernels_at(windows.centres())
+            return self.field.basis.flip(-2, -1), at.flip(-2, -1)[:, None]
+        overview = _middle(grey, self.layout.overview)[None]
+        mean, found, _ = estimate_kernels(overview, self.size, settings, reporter, learned=learned)
+        guesses = torch.stack([mean[0], found[0, 0]])
+        count = len(windows.rows) * len(windows.columns)
+        return torch.cat([mean, found[0]]), guesses.expand(count, -1, -1, -1)
+
+
+def _estimate(
+    grey: Tensor,
+    start: _Start,
+    learned: LearnedGradients | None,
+    max_kernels: int,
+    facts: dict[str, Any],
+    progress: ProgressCallback | None,
+) -> KernelField:
+    """Estimate kernels in windows of an image (H, W), and let all of them compete."""
+    shape, layout, size = (int(grey.shape[0]), int(grey.shape[1])), start.layout, start.size
+    whole = BlindSettings()
+    local = replace(whole, hypotheses=_WINDOW_HYPOTHESES)
+    steps = work(size, local) + (work(size, whole) if start.field is None else 0)
+    reporter = Reporter(progress, steps + 1, "Estimating the blur of the whole image")
     windows = Windows.on(shape, round(layout.side * size), round(layout.stride * size), layout.most)
-    cut = windows.cut(grey)
-    guesses = torch.stack([mean[0], found[0, 0]]).expand(len(cut), -1, -1, -1)
+    first, guesses = start.kernels(grey, windows, whole, learned, reporter)
     reporter.advance(0, "Estimating the blur of parts of the image")
+    cut = windows.cut(grey)
     means, own, _ = estimate_kernels(cut, size, local, reporter, guesses, learned)
-    kernels = common_frame(torch.cat([mean, found[0], means, own.flatten(0, 1)]), reporter.poll)
+    kernels = common_frame(torch.cat([first, means, own.flatten(0, 1)]), reporter.poll)
 
     reporter.advance(0, "Comparing the kernels")
     stride = round(layout.trial_stride * size)
@@ -186,6 +275,14 @@ def estimate_windowed(
         field = field.compress(max_kernels)
     reporter.advance()
     return field
+
+
+def _reduced_size(wanted: int | None, factor: int, shorter_side: int) -> int | None:
+    """Side of the kernels in a reduced copy; the automatic one unless a size is wanted."""
+    if wanted is None:
+        return None
+    most = 2 * (shorter_side // 4) + 1
+    return min(max(_LEAST_REDUCED, 2 * (wanted // (2 * factor)) + 1), DEFAULT_KERNEL_SIZE, most)
 
 
 def _kernel_size(wanted: int | None, shorter_side: int) -> int:
