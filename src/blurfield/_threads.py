@@ -67,7 +67,9 @@ def map_in_order(
         with torch.no_grad():  # a setting of each thread
             return work(item)
 
-    with _one_thread_each(), ThreadPoolExecutor(workers, "blurfield") as pool:
+    # Each says so itself, too: another computation may have changed what new threads begin with.
+    pool = ThreadPoolExecutor(workers, "blurfield", torch.set_num_threads, (1,))
+    with _one_thread_each(), pool:
         waiting: deque[tuple[Item, Future[Result]]] = deque()
         try:
             for item in items:

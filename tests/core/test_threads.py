@@ -48,6 +48,21 @@ def test_each_worker_uses_one_core(threads: int) -> None:
     assert seen == ([1, 1] if threads > 1 else [threads, threads])
 
 
+def test_other_computations_leave_workers_alone() -> None:
+    """One that ends meanwhile gives its threads back."""
+
+    def polled() -> None:
+        torch.set_num_threads(3)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        pairs = list(map_in_order(lambda _: torch.get_num_threads(), [1, 2, 3], CPU, polled))
+    finally:
+        torch.set_num_threads(before)
+    assert {count for _, count in pairs} == {1}
+
+
 def test_no_gradients_in_workers(threads: int) -> None:
     with torch.no_grad():
         (_, recorded), *_ = map_in_order(lambda _: torch.is_grad_enabled(), [1, 2], CPU, nobody)

@@ -123,7 +123,8 @@ def process(
         calls this. What it raises, for instance `blurfield.Cancelled`, stops the work within a
         second and propagates; frames that are finished stay, and the next call goes on from there.
     on_frame : callable, optional
-        Called with the number of each frame whose results have just been completed.
+        Called with the number of each frame as soon as its results are complete, also if they were
+        so before.
     workers : int
         How many frames to work on at a time, in as many threads; more than one needs as many times
         the memory. The results are the same.
