@@ -65,7 +65,7 @@ def street(height: int = 384, width: int = 512, seed: int = 3) -> Scene:
         labels=(np.asarray(bus) > 0).astype(np.uint8),
         min_extent=15,
         max_extent=19,
-        seed=seed,
+        seed=14,  # horizontal
     )
     return Scene(sharp, blurry, truth)
 
