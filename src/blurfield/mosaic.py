@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def kernel_mosaic(
     ValueError
         If `spacing` is not above 0, or `image` is not an image.
     """
-    ink = _ink(field, field.kernel_size if spacing is None else spacing)
+    ink = kernel_ink(field, field.kernel_size if spacing is None else spacing)
     if image is None:
         rgba = np.zeros((*field.shape, 4), np.float32)
         rgba[..., 0] = ink > 0
@@ -64,27 +65,60 @@ def kernel_mosaic(
     return rgb
 
 
-def _ink(field: KernelField, spacing: float) -> NDArray[np.float32]:
-    """Values from 0 to 1 of the point-spread functions, (H, W)."""
-    size, half = field.kernel_size, field.kernel_size // 2
+def kernel_ink(
+    field: KernelField, spacing: float, side: int | None = None, *, filled: bool = False
+) -> NDArray[np.float32]:
+    """Return how much light of point-spread functions on a grid falls on each pixel.
+
+    Parameters
+    ----------
+    field : KernelField
+        The blur of an image.
+    spacing : float
+        Pixels between them.
+    side : int, optional
+        Side in pixels at which each one is drawn, by default its own.
+    filled : bool
+        Draw the tiles that they lie on instead, smaller by a pixel so that they can be told apart.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 from 0 to 1, at the field's shape. Each is stretched to that range; where they
+        overlap, the larger value counts.
+    """
+    side = side or field.kernel_size
+    half = side // 2
     height, width = field.shape
     # Tiles reach over the image's edges by up to half a kernel; the border is cut off at the end.
-    canvas = np.zeros((height + 2 * half, width + 2 * half), np.float32)
+    canvas = np.zeros((height + 2 * half + 1, width + 2 * half + 1), np.float32)
     rows, cols = (np.floor(grid_axis(length, spacing)).astype(int) for length in field.shape)
     sites = np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
-    for (y, x), tile in zip(sites, _tiles(field, sites), strict=True):
-        place = canvas[y : y + size, x : x + size]
+    tiles = repeat(_frame(side), len(sites)) if filled else _tiles(field, sites, side)
+    for (y, x), tile in zip(sites, tiles, strict=True):
+        place = canvas[y : y + side, x : x + side]
         np.maximum(place, tile, out=place)
     return canvas[half : half + height, half : half + width]
 
 
-def _tiles(field: KernelField, sites: NDArray[np.int_]) -> Iterator[NDArray[np.float32]]:
+def _tiles(field: KernelField, sites: NDArray[np.int_], side: int) -> Iterator[NDArray[np.float32]]:
     for start in range(0, len(sites), _BATCH_KERNELS):
         kernels = field.kernels_at(sites[start : start + _BATCH_KERNELS]).detach().flip(-2, -1)
         low, high = kernels.amin((-2, -1), keepdim=True), kernels.amax((-2, -1), keepdim=True)
         stretched = (kernels - low) / (high - low)
         # A kernel that is flat over its whole support, such as that of one pixel, is all light.
-        yield from torch.where(high > low, stretched, 1.0).float().cpu().numpy()
+        tiles = torch.where(high > low, stretched, 1.0).float()
+        if side != field.kernel_size:
+            size = (side, side)
+            tiles = torch.nn.functional.interpolate(tiles[:, None], size, mode="bilinear")[:, 0]
+        yield from tiles.cpu().numpy()
+
+
+def _frame(side: int) -> NDArray[np.float32]:
+    """A tile without its last row and column."""
+    tile = np.zeros((side, side), np.float32)
+    tile[: side - 1, : side - 1] = 1
+    return tile
 
 
 def _grey(image: Any, shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -89,7 +89,7 @@ class _Script:
         if used:
             about += f"\nMade with {used}.\n{self._promise()}\n"
         standard = {"import hashlib"} & self._imports
-        ours = {"import blurfield as bf", "from blurfield.files import write_image"} & self._imports
+        ours = {line for line in self._imports if "blurfield" in line}
         groups = [standard, self._imports - standard - ours, ours]
         heads = ["\n".join(sorted(group, key=_import_order)) for group in groups if group]
         return "\n\n".join([about + '"""', *heads, "\n".join(self._lines).strip()]) + "\n"
@@ -162,9 +162,8 @@ class _Script:
         if role in ("mask", "regions"):
             self._add_mask(role, field, facts)
         elif role == "mosaic":
-            self._call("mosaic", "kernel_mosaic", [field], _given(facts, "spacing"))
-            self._imports.add("import numpy as np")
-            self._lines.append("mosaic = np.rint(mosaic * 255).astype(np.uint8)")
+            self._imports.add("from blurfield.mosaic_pyramid import mosaic_pyramid")
+            self._lines.append(f"mosaic = mosaic_pyramid({field}, 1)[0]")
         elif role == "mixing":
             self._lines.append(f"mixing = {shown}.mixing.numpy()")
         elif role == "basis":

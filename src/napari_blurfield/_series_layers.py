@@ -14,6 +14,7 @@ import numpy as np
 from ._axes import CHANNELS
 from ._masks import MaskSettings
 from ._source import placement_from_json
+from ._vectors import vector_spacing, vectors_look
 from .layers import (
     FACTS,
     FIELDS,
@@ -21,8 +22,6 @@ from .layers import (
     SOURCE,
     LayerMaker,
     field_layers,
-    vector_spacing,
-    vectors_look,
 )
 
 if TYPE_CHECKING:
@@ -145,7 +144,11 @@ class SeriesLayers:
         kernels = self._kernels and first.num_kernels <= _MOST_KERNELS
         made: list[LayerData] = []
         for data, attributes, kind in field_layers(
-            first, name=self._fields.name, threshold=self._threshold, kernels=kernels
+            first,
+            name=self._fields.name,
+            threshold=self._threshold,
+            kernels=kernels,
+            pyramids=False,
         ):
             role = attributes["metadata"][FACTS]["role"]
             if role not in _PICTURES:

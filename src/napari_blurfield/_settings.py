@@ -52,14 +52,28 @@ def defaults() -> Defaults:
     try:
         return Defaults(
             device=str(stored.device),
-            model=str(stored.model),
-            method=str(stored.method),
+            model=_model(str(stored.model)),
+            method=_method(str(stored.method)),
             spacing=int(stored.spacing) or None,
             memory=round(float(stored.memory) * _BYTES_PER_GB) or None,
         )
     except (AttributeError, TypeError, ValueError) as error:
         _log.warning("the settings cannot be read, the built-in ones are used: %s", error)
         return Defaults()
+
+
+def _model(name: str) -> str:
+    """Return a model, or for one that lacks its weights the best that is installed."""
+    from blurfield.estimation import lacks
+
+    return "auto" if name != "auto" and lacks(name) else name
+
+
+def _method(name: str) -> str:
+    """Return a method, or for one that lacks its weights the best that is installed."""
+    from blurfield.restoration import METHODS
+
+    return "auto" if name not in METHODS or METHODS[name].lacks else name
 
 
 def _stored() -> Any:

@@ -8,7 +8,6 @@ layers is thus enough to find the field again, also after renaming, copying or r
 from __future__ import annotations
 
 import hashlib
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from ._masks import MaskSettings, label_image, label_look, label_table
 from ._pixel_size import PixelSize
 from ._source import placement_from_json
 from ._spatial import Placement
+from ._vectors import vector_spacing, vectors_look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TypeVar
 
     from napari.components import Dims
@@ -81,6 +81,7 @@ def field_layers(
     name: str | None = None,
     threshold: float = 0.25,
     kernels: bool = True,
+    pyramids: bool = True,
     progress: ProgressCallback | None = None,
 ) -> list[LayerData]:
     """Return layers that show a field, the lowest one first.
@@ -97,6 +98,8 @@ def field_layers(
         Whether to add the basis kernels and their weights. Of fields with hundreds of kernels,
         which have one for each pixel, those of an approximation are shown, and its error is in the
         layers' metadata; only these two layers are approximate.
+    pyramids : bool
+        Whether large mosaics are multiscale, so that kernels can be seen from afar.
     progress : callable, optional
         Called as ``progress(done, total, message)`` while that is found; if it raises, the work
         stops.
@@ -117,7 +120,7 @@ def field_layers(
         layers += [make.mixing(shown), make.basis(shown)]
     if "uncertainty" in field.maps:
         layers.append(make.uncertainty())
-    layers += [make.mosaic(), make.mask(MaskSettings(threshold))]
+    layers += [make.mosaic(pyramid=pyramids), make.mask(MaskSettings(threshold))]
     for _, attributes, _ in layers:
         attributes["visible"] = False
     return [*layers, make.vectors()]
@@ -284,13 +287,16 @@ class LayerMaker:
         }
         return motion_vectors(self._field, spacing=spacing), attributes, "vectors"
 
-    def mosaic(self) -> LayerData:
-        """Point-spread functions, each where it acts."""
-        from blurfield import kernel_mosaic
+    def mosaic(self, *, pyramid: bool = False) -> LayerData:
+        """Point-spread functions, each where it acts; as a pyramid fewer of them from afar."""
+        from blurfield.mosaic_pyramid import mosaic_pyramid
 
-        mosaic = np.rint(kernel_mosaic(self._field) * 255).astype(np.uint8)
-        attributes = {**self._attributes("mosaic", self._placement.last(2)), "rgb": True}
-        return mosaic, attributes, "image"
+        pictures = mosaic_pyramid(self._field, None if pyramid else 1)
+        place = self._placement.last(2).grid(self._field.shape, pictures[0].shape[:2])
+        attributes = {**self._attributes("mosaic", place), "rgb": True}
+        if len(pictures) > 1:
+            attributes["multiscale"] = True
+        return pictures if len(pictures) > 1 else pictures[0], attributes, "image"
 
     def mask(self, settings: MaskSettings, *, table: bool = True) -> LayerData:
         """Where the image is blurry, and with a table, how much under each label."""
@@ -364,30 +370,11 @@ class LayerMaker:
         return slices.reshape(slices.shape[0], *between, *slices.shape[1:])
 
 
-def vectors_look(features: Mapping[str, NDArray[Any]], spacing: float) -> dict[str, Any]:
-    """Return how vectors look: coloured by the extent of the blur that they show."""
-    return {
-        "features": features,
-        "edge_color": "length",
-        "edge_colormap": "plasma",
-        "edge_contrast_limits": (1.0, max(float(features["length"].max(initial=1.0)), 2.0)),
-        "edge_width": max(1.0, spacing / 14),
-        "opacity": 1.0,
-        # A line, not an arrow: a photograph does not tell which way along it the motion went.
-        "vector_style": "line",
-    }
-
-
 def as_array(values: Any) -> NDArray[Any]:
     """Return a tensor or an array as a NumPy array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     return np.asarray(values)
-
-
-def vector_spacing(field: KernelField) -> int:
-    """Return the distance of vectors in pixels: some twenty on the longer side, room for each."""
-    return max(8, math.ceil(max(field.shape) / 20), round(field.kernel_size * 0.8))
 
 
 def _stored(field: KernelField) -> dict[str, Any]:

@@ -47,6 +47,7 @@ LAYERS = [
         "kernel_prior",
         "measure",
         "mosaic",
+        "mosaic_pyramid",
         "restoration",
         "simulation",
     },

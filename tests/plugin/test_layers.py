@@ -85,6 +85,28 @@ def test_shown_data(layers, field):
     assert np.minimum(angle, 180 - angle).max() < 1
 
 
+def test_large_mosaics_can_be_seen_from_afar(field):
+    large = KernelField(field.basis, field.mixing, (700, 600))
+    data, attributes, kind = next(
+        x for x in field_layers(large, kernels=False) if x[1]["metadata"][FACTS]["role"] == "mosaic"
+    )
+    layer = Layer.create(data, attributes, kind)
+    assert layer.multiscale
+    assert [level.shape for level in layer.data] == [(700, 600, 4), (350, 300, 4)]
+    np.testing.assert_allclose(layer.data_to_world((699.5, 599.5)), (699.5, 599.5))
+    alone = field_layers(large, kernels=False, pyramids=False)
+    assert alone[0][0].shape == (700, 600, 4)
+
+
+def test_colours_of_vectors_tell_their_length(layers):
+    vectors = layers["vectors"]
+    colours = vectors.edge_color[:, :3]
+    shortest, longest = np.argsort(np.asarray(vectors.features["length"]))[[0, -1]]
+    light = colours @ [0.2126, 0.7152, 0.0722]
+    assert light[shortest] < light[longest]
+    assert light.min() > 0.2  # not lost on black
+
+
 def test_basis_shows_point_spread_functions():
     kernel = np.zeros((3, 3), np.float32)
     kernel[0, 2] = 1

@@ -58,6 +58,8 @@ def scripts(blurry, tmp_path_factory):
     layer = opened(folder / "série.tif", "cells", axis_labels=("t", "y", "x"))
     layers = {role_of(x): x for x in created(estimate_layers(layer, frame=[1], kernel_size=9))}
     layers["mask"] = Layer.create(*mask_layer(layers["basis"], threshold=0.4, min_area=30))
+    regions = mask_layer(layers["mask"], threshold=0.5, tolerance=3.0)
+    layers["regions"] = Layer.create(*regions)
     layers["deblurred"] = Layer.create(
         *deblur_layer(
             layer, layers["mask"], frame=[1], method="richardson-lucy", iterations=4, strength=0.7
@@ -84,7 +86,7 @@ def test_the_field_is_the_same_to_the_bit(scripts):
     assert again.mixing.numpy().tobytes() == field.mixing.numpy().tobytes()
 
 
-@pytest.mark.parametrize("role", ["deblurred", "mask", "mosaic", "mixing", "basis"])
+@pytest.mark.parametrize("role", ["deblurred", "mask", "regions", "mosaic", "mixing", "basis"])
 def test_images_are_the_same_to_the_bit(scripts, role):
     folder, layers = scripts
     again, data = tifffile.imread(folder / f"{layers[role].name}.tif"), layers[role].data

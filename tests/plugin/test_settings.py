@@ -9,7 +9,9 @@ import pytest
 from npe2 import PluginManifest
 
 from blurfield.restoration import METHODS
+from napari_blurfield import _commands
 from napari_blurfield._settings import Defaults, defaults
+from napari_blurfield.layers import FACTS
 from napari_blurfield.widgets import DeblurWidget, EstimateWidget
 from napari_blurfield.widgets._model_rows import MODELS
 
@@ -98,6 +100,22 @@ def test_a_method_without_weights_is_not_chosen(kept, viewer, qtbot):
     qtbot.addWidget(estimate)
     qtbot.addWidget(deblur)
     assert (estimate.model.value, deblur.method.value) == ("auto", "auto")
+
+
+def test_commands_and_layers_use_them(kept, viewer, photograph, quick, field, qtbot):
+    kept.defaults.model = "windowed"
+    kept.defaults.method = "tikhonov"
+    kept.defaults.spacing = 16
+    kept.defaults.memory = 0.5
+    viewer.add_image(photograph, name="cells")
+    for command in (_commands.estimate_active, _commands.deblur_active):
+        job = command(viewer)
+        qtbot.waitUntil(lambda job=job: not job.is_running, timeout=10_000)
+    assert quick["estimate"][1]["model"] == "windowed"
+    assert quick["deblur"][2]["method"] == "tikhonov"
+    assert quick["deblur"][2]["memory"] == 500_000_000
+    assert viewer.layers["cells blur vectors"].metadata[FACTS]["spacing"] == 16
+    assert len(viewer.layers["cells blur vectors"].data) == 12
 
 
 def test_memory_reaches_the_core(deblur, viewer, photograph, quick, finish):
