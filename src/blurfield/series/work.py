@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from blurfield._version import __version__
+from blurfield.compute import part_of
 
 from .report import FrameReport
 
@@ -26,8 +27,6 @@ __all__ = ["failed", "make_frame"]
 
 #: What is wrong with a frame or with the settings for it, as opposed to the disk or the program.
 _BAD = (ValueError, TypeError, MemoryError)
-#: Steps in which each half of the work, estimating and deblurring, is reported.
-_HALF = 1000
 
 
 def make_frame(
@@ -69,19 +68,23 @@ def make_frame(
     """
     start = time.perf_counter()
     has_field = series.field_path(number).exists()
-    if has_field and (series.image_path(number).exists() or not deblur):
-        return FrameReport(number, "kept", extent=_median_extent(series.own_field(number)))
+    complete = has_field and (series.image_path(number).exists() or not deblur)
     extent = None
+    try:
+        if complete:
+            return FrameReport(number, "kept", extent=_median_extent(series.own_field(number)))
+    except ValueError as error:
+        return failed(number, error, start)
     try:
         image = read(number)
     except Exception as error:  # noqa: BLE001 (a lazy array can raise whatever made it)
         return failed(number, error, start)
     try:
         if not has_field:
-            _estimate(series, number, image, _part(progress, 0, 2 if deblur else 1), where or {})
+            _estimate(series, number, image, part_of(progress, 0, 2 if deblur else 1), where or {})
         extent = _median_extent(series.own_field(number))
         if deblur:
-            _deblur(series, number, image, _part(progress, 1, 2), where or {})
+            _deblur(series, number, image, part_of(progress, 1, 2), where or {})
     except _BAD as error:
         return failed(number, error, start, extent)
     return FrameReport(number, "done", "", time.perf_counter() - start, extent)
@@ -148,17 +151,6 @@ def _median_extent(field: KernelField) -> float:
 
     h, w = field.mixing.shape[1:]
     return float(np.median(blur_extent(field.with_mixing(field.mixing, (h, w)))))
-
-
-def _part(progress: ProgressCallback | None, number: int, parts: int) -> ProgressCallback | None:
-    """Progress of one of several equal parts of the work."""
-    if progress is None:
-        return None
-
-    def tell(done: int, total: int, message: str) -> None:
-        progress(number * _HALF + _HALF * done // total, parts * _HALF, message)
-
-    return tell
 
 
 def failed(
