@@ -105,6 +105,7 @@ def label_table(
     return {
         "index": numbers,
         "region": [names.get(number, f"region {number}") for number in numbers],
+        "area": np.round(table["pixels"] * pixel.area, _DECIMALS).tolist(),
         **{name: np.round(values, _DECIMALS).tolist() for name, values in table.items()},
         "unit": [pixel.unit] * len(numbers),
     }

@@ -6,6 +6,14 @@ from .deblur import DeblurWidget
 from .estimate import EstimateWidget
 from .inspector import InspectorWidget
 from .mask import MaskWidget
+from .measure import MeasureWidget
 from .reblur import ReblurWidget
 
-__all__ = ["DeblurWidget", "EstimateWidget", "InspectorWidget", "MaskWidget", "ReblurWidget"]
+__all__ = [
+    "DeblurWidget",
+    "EstimateWidget",
+    "InspectorWidget",
+    "MaskWidget",
+    "MeasureWidget",
+    "ReblurWidget",
+]

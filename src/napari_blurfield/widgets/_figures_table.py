@@ -147,22 +147,23 @@ def figure_columns(unit: str) -> list[Column]:
             "extent_median",
             f"Blur\n{unit}",
             "Median of how far the blur reaches along its direction.",
-            _short,
+            short_number,
         ),
-        Column("extent_95", f"95 %\n{unit}", "95 % of the pixels have no more blur.", _short),
+        Column("extent_95", f"95 %\n{unit}", "95 % of the pixels have no more blur.", short_number),
         Column("angle", "Dir.\n°", "Direction of the motion, counter-clockwise.", _whole),
-        Column("blurred", "Blurred\n%", "Share of the pixels that count as blurred.", _percent),
-        Column("confidence", "Conf.\n%", "How well independent estimates agree.", _percent),
+        Column("confidence", "Conf.\n%", "How well independent estimates agree.", percent),
     ]
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+def short_number(value: float) -> str:
+    """Return a figure with two decimals where they mean something."""
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def _whole(value: float) -> str:
     return f"{value:.0f}"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Return a share in percent, without the sign."""
     return f"{100 * value:.0f}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from ._figures_table import Column, FiguresTable, figure_columns
+from ._figures_table import Column, FiguresTable, figure_columns, short_number
 from ._tool import describe, note
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class LabelStatistics(QWidget):
         rows = layer.features.to_dict("records")
         unit = rows[0].get("unit", "px") if rows else "px"
         columns = [
-            Column("region", "Label", "What the label stands for.", _capital),
+            Column("region", "Label", "What the label stands for."),
+            Column("area", f"Area\n{unit}²", "Area under the label.", short_number),
             *figure_columns(unit),
-            Column("pixels", "Area\npx", "Number of pixels."),
         ]
         self.table.show_rows(columns, rows)
 
@@ -92,7 +92,3 @@ class LabelStatistics(QWidget):
         path, _ = QFileDialog.getSaveFileName(self, "Save statistics", "blur.csv", "Tables (*.csv)")
         if path:
             self.save_wanted.emit(path)
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]

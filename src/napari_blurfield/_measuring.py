@@ -1,0 +1,287 @@
+"""Measure the blur of the frames of a layer, one after the other, without changing any layer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import blurfield
+
+from ._frame_ranges import write_ranges
+from ._picked_axes import stored_shape
+from ._pixel_size import PixelSize
+from ._source import Source
+from ._stack import Stack
+from ._tasks import Outcome, loaded_device
+from .layers import FACTS, ROLES, fields_in, is_from, source_layer, stacks_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from napari.layers import Labels, Layer
+
+    from blurfield import KernelField
+    from blurfield.compute import ProgressCallback
+    from blurfield.frames import Frames
+    from blurfield.quantities import Row
+
+    from .layers import LayerData
+
+    #: Gives the field of a frame if it is known already.
+    Known = Callable[[int], KernelField | None]
+
+#: Steps of the progress of one frame.
+_STEPS = 1000
+#: Place of the mark of a whole frame, as a part of its sides: beside its upper left corner.
+_CORNER = 0.05
+_GOOD_COLOR, _BAD_COLOR = (0.0, 0.75, 1.0, 1.0), (1.0, 0.55, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class MeasuringPlan:
+    """What is to be measured.
+
+    Parameters
+    ----------
+    stack : Stack
+        The frames; a single image is a stack without axes.
+    numbers : tuple of int
+        Which of them.
+    estimate : dict
+        Arguments of `blurfield.estimate`.
+    labels : Frames, optional
+        Regions of each frame, or of all frames; by default each frame is one region.
+    min_extent : float, optional
+        What counts as blurred, in the unit of the image; by default the L2 norm of kernels says so.
+    known : callable
+        Gives the fields that are known already.
+    """
+
+    stack: Stack
+    numbers: tuple[int, ...]
+    estimate: dict[str, Any] = field(default_factory=dict)
+    labels: Frames | None = None
+    min_extent: float | None = None
+    known: Known = lambda _: None
+
+    @property
+    def pixel(self) -> PixelSize:
+        """Size of the image's pixels, in the unit of which extents are given."""
+        return PixelSize.of(self.stack.first.placement)
+
+
+def stack_of(layer: Layer) -> Stack:
+    """Return the frames of an image layer; a single image is the only frame.
+
+    Raises
+    ------
+    TypeError
+        If the layer is not an image.
+    ValueError
+        If its axes are not understood.
+    """
+    first = Source.of_first(layer)
+    sizes = tuple(stored_shape(layer)[axis] for axis in first.axes.frames)
+    data = layer.data[0] if layer.multiscale else layer.data
+    return Stack(first, sizes, data, str(layer.unique_id))
+
+
+def label_frames_of(layer: Labels, stack: Stack) -> Frames:
+    """Return the regions in a Labels layer, as the core reads them.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit the frames.
+    """
+    from blurfield.frames import frames_of
+    from blurfield.measurement import label_frames
+
+    data = layer.data[0] if layer.multiscale else layer.data
+    outer = "".join(chr(ord("a") + axis) for axis in range(data.ndim - 2))
+    labels = frames_of(data, f"{outer}YX")
+    try:
+        label_frames(labels, stack.frames())
+    except ValueError as error:
+        raise ValueError(f"{layer.name!r} does not fit {stack.name!r}: {error}") from None
+    return labels
+
+
+def known_fields(layers: Iterable[Layer], stack: Stack) -> Known:
+    """Return what gives the fields of frames that layers show already."""
+    layers = list(layers)
+    shape = stack.first.shape
+    single = [
+        found
+        for found in fields_in(layers)
+        if source_layer(found) == stack.name and found.shape == shape
+    ]
+    series = [
+        found.series
+        for found in stacks_in(layers)
+        if (found.name, found.stack.sizes, found.stack.first.shape)
+        == (stack.name, stack.sizes, shape)
+    ]
+
+    def known(number: int) -> KernelField | None:
+        position = stack.position(number)
+        for found in single:
+            if is_from(found, stack.name, position):
+                return found
+        for one in series:
+            if one.field_path(number).exists():
+                return one.field(number)
+        return None
+
+    return known
+
+
+def measure_stack(
+    plan: MeasuringPlan,
+    *,
+    progress: ProgressCallback,
+    on_frame: Callable[[list[Row]], None],
+) -> Outcome:
+    """Measure frames as a job.
+
+    Parameters
+    ----------
+    plan : MeasuringPlan
+        What to do.
+    progress : callable
+        Called as ``progress(done, total, message)``; if it raises, the work stops.
+    on_frame : callable
+        Called with the rows of each frame when they are there.
+
+    Raises
+    ------
+    ValueError
+        If no frame could be measured.
+    """
+    from blurfield.measurement import label_frames, measure_frames
+
+    started = time.monotonic()
+    used = loaded_device(str(plan.estimate.get("device", "auto")), progress)
+    frames = plan.stack.frames()
+    order = {number: place for place, number in enumerate(plan.numbers)}
+    bad: list[str] = []
+
+    def field_of(number: int) -> KernelField:
+        begun = order[number] * _STEPS
+        words = f"Frame {order[number] + 1} of {len(order)}"
+
+        def within(done: int, total: int, message: str) -> None:
+            part = _STEPS * done // total if total else 0
+            progress(begun + min(part, _STEPS - 1), len(order) * _STEPS, f"{words}: {message}")
+
+        within(0, 0, "reading …")
+        found = plan.known(number)
+        if found is None:
+            found = blurfield.estimate(
+                frames[number],
+                channel_axis=frames.channel_axis,
+                progress=within,
+                **plan.estimate,
+            )
+        within(1, 1, "measuring …")
+        return found.to("cpu")
+
+    def leave_out(number: int, error: ValueError) -> None:
+        bad.append(f"frame {number}: {error}")
+
+    measured = measure_frames(
+        frames,
+        field_of,
+        label_frames(plan.labels, frames) if plan.labels is not None else lambda _: None,
+        numbers=plan.numbers,
+        min_extent=plan.min_extent,
+        pixel_size=plan.pixel.sides,
+        on_bad=leave_out,
+    )
+    for rows in measured:
+        on_frame([{**row, "unit": plan.pixel.unit} for row in rows])
+    return Outcome([], _summary(len(plan.numbers), bad, time.monotonic() - started, used))
+
+
+def _summary(count: int, bad: Sequence[str], seconds: float, used: str) -> str:
+    if len(bad) == count:
+        raise ValueError(f"no frame could be measured: {bad[0]}")
+    words = f"Measured {count - len(bad)} frame{'' if count == 1 else 's'} in {seconds:.1f} s"
+    left = f" {len(bad)} left out, the first of them {bad[0]}." if bad else ""
+    return f"{words} on {used}.{left}"
+
+
+def measurement_layer_data(
+    stack: Stack, rows: Sequence[Mapping[str, Any]], column: str
+) -> LayerData:
+    """Return a Points layer with the figures: a mark in each frame, or in each region of it.
+
+    Parameters
+    ----------
+    stack : Stack
+        The frames that were measured.
+    rows : sequence of mapping
+        The table, of which each row becomes a point with all figures as its features.
+    column : str
+        The quantity that is written beside the points.
+    """
+    height, width = stack.first.shape
+    axes = stack.first.axes
+    points = np.zeros((len(rows), axes.ndim))
+    for point, row in zip(points, rows, strict=True):
+        point[list(axes.frames)] = stack.position(row["frame"])
+        whole = row["label"] == 0
+        point[-2] = _CORNER * height if whole else row["centre_y"]
+        point[-1] = _CORNER * width if whole else row["centre_x"]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    features = {name: [row.get(name) for row in rows] for name in names}
+    features["words"] = [_mark(row, column) for row in rows]
+    colors = [_BAD_COLOR if row.get("flagged") else _GOOD_COLOR for row in rows]
+    attributes = {
+        "name": f"{stack.name} {ROLES['measurements']}",
+        "metadata": {
+            FACTS: {
+                "role": "measurements",
+                "version": blurfield.__version__,
+                "image": stack.name,
+                "quantity": column,
+            }
+        },
+        "features": features,
+        "face_color": np.array(colors) if colors else _GOOD_COLOR,
+        "border_width": 0,
+        "symbol": ["triangle_up" if row.get("flagged") else "disc" for row in rows] or "disc",
+        "size": max(2.0, min(height, width) / 30),
+        "text": {
+            "string": "{words}",
+            "anchor": "upper_left",
+            "size": 10,
+            "color": np.array(colors) if colors else _GOOD_COLOR,
+        },
+        **stack.first.placement.to_layer(),
+    }
+    return points, attributes, "points"
+
+
+def _mark(row: Mapping[str, Any], column: str) -> str:
+    from blurfield.quantities import QUANTITIES
+
+    value, kind = row[column], QUANTITIES[column].kind
+    if kind == "share":
+        words = f"{value:.0%}"
+    elif kind == "angle":
+        words = f"{value:.0f}°"
+    else:
+        words = f"{value:.3g} {row.get('unit', 'px')}"
+    return f"{words}, flagged" if row.get("flagged") else words
+
+
+def flagged_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many frames are flagged, and which; as frames are written everywhere else."""
+    frames = {row["frame"] for row in rows}
+    bad = tuple(sorted({row["frame"] for row in rows if row.get("flagged")}))
+    of = f"{len(bad)} of {len(frames)} frame{'' if len(frames) == 1 else 's'} flagged"
+    return f"{of}: {write_ranges(bad)}" if bad else f"{of}."
