@@ -369,6 +369,16 @@ def test_changed_results(tmp_path: Path, estimator: Estimator) -> None:
         series.image(0)
 
 
+def test_damaged_field_spoils_its_frame_only(tmp_path: Path, estimator: Estimator) -> None:
+    frames = lazily(stack(2))
+    series = Series.create(tmp_path / "a", frames, **CHEAP)
+    process(series, frames)
+    series.field_path(0).write_text("damaged")
+    reports = process(series, frames)
+    assert [report.status for report in reports] == ["failed", "kept"]
+    assert "as a kernel field" in reports[0].reason
+
+
 def test_files_of_killed_runs_are_removed(tmp_path: Path, estimator: Estimator) -> None:
     frames = lazily(stack(1))
     series = Series.create(tmp_path / "a", frames, **CHEAP)
@@ -407,7 +417,7 @@ def test_frames_share_a_field(tmp_path: Path, estimator: Estimator) -> None:
     with pytest.raises(Cancelled):
         process(parts, frames, progress=stop_after(parts, 2))
     assert 0 < len(parts.finished) < 5
-    process(parts, frames)
+    process(parts, frames, workers=3)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 

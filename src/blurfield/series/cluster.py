@@ -32,6 +32,8 @@ __all__ = ["ClusterCrew"]
 _CONNECT, _POLL_EVERY, _ASK_EVERY = 10, 0.1, 1.0
 #: Tasks for each worker that are on their way: while it works on one, the next one arrives.
 _AHEAD = 2
+#: What Dask warns of when a frame is sent.
+_LARGE = "distributed.admin.large-graph-warning-threshold"
 #: Name of the resource by which workers can say that they have a GPU.
 _GPU = "GPU"
 #: A worker has one device and so much memory: its threads take turns.
@@ -68,12 +70,15 @@ class ClusterCrew:
         self._found: dict[str, Any] = {}
 
     def __enter__(self) -> ClusterCrew:
+        import dask.config
+
         try:
             self._client = self._distributed.Client(
                 self._address, timeout=_CONNECT, set_as_default=False
             )
         except (OSError, ValueError) as error:
             raise OSError(f"there is no Dask scheduler at {self._address}: {error}") from error
+        self._settings: Any = dask.config.set({_LARGE: "1 TB"})
         return self
 
     def __exit__(
@@ -82,6 +87,7 @@ class ClusterCrew:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._settings.__exit__(kind, error, traceback)
         self._client.close()  # the scheduler forgets what nobody waits for
 
     def room(self) -> int:

@@ -232,10 +232,11 @@ def process_jobs(
         from .shared import share_field
 
         for job in seen:
+            numbers = sorted(number for number, report in job.reports.items() if report.ok)
             if job.series.record.shared:
-                share_field(job.series, [n for n, report in job.reports.items() if report.ok], tell)
+                share_field(job.series, numbers, tell)
             if job.passes == 2:
-                yield from (Task(job, n, True) for n, report in job.reports.items() if report.ok)
+                yield from (Task(job, number, True) for number in numbers)
 
     def tell() -> None:
         if progress is not None:

@@ -101,9 +101,14 @@ def median_field(
 
 def share_field(series: Series, numbers: Sequence[int], poll: Callable[[], None]) -> None:
     """Write the field that frames of a series share, unless it is there."""
-    if numbers and not series.shared_path.exists():
-        shared = median_field(_Stored(series, numbers), poll)
-        shared.save(series.shared_path)
+    if not numbers or series.shared_path.exists():
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(series.record.threads)
+    try:
+        median_field(_Stored(series, numbers), poll).save(series.shared_path)
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

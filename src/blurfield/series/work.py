@@ -67,27 +67,30 @@ def make_frame(
         If results cannot be written.
     """
     start = time.perf_counter()
+    extent, status = None, "done"
     has_field = series.field_path(number).exists()
-    complete = has_field and (series.image_path(number).exists() or not deblur)
-    extent = None
+    lacks_image = deblur and not series.image_path(number).exists()
     try:
-        if complete:
-            return FrameReport(number, "kept", extent=_median_extent(series.own_field(number)))
-    except ValueError as error:
-        return failed(number, error, start)
-    try:
-        image = read(number)
-    except Exception as error:  # noqa: BLE001 (a lazy array can raise whatever made it)
-        return failed(number, error, start)
-    try:
+        if has_field and not lacks_image:
+            status = "kept"
+        else:
+            image = _read(read, number)
         if not has_field:
-            _estimate(series, number, image, part_of(progress, 0, 2 if deblur else 1), where or {})
+            _estimate(series, number, image, part_of(progress, 0, 1 + lacks_image), where or {})
         extent = _median_extent(series.own_field(number))
-        if deblur:
+        if lacks_image:
             _deblur(series, number, image, part_of(progress, 1, 2), where or {})
     except _BAD as error:
         return failed(number, error, start, extent)
-    return FrameReport(number, "done", "", time.perf_counter() - start, extent)
+    seconds = time.perf_counter() - start if status == "done" else None
+    return FrameReport(number, status, "", seconds, extent)
+
+
+def _read(read: Reader, number: int) -> NDArray[Any]:
+    try:
+        return read(number)
+    except Exception as error:  # whatever made a lazy array can have failed
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _estimate(
