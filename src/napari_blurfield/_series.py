@@ -167,7 +167,7 @@ def _create(plan: SeriesPlan, frames: Any) -> Series:
 
     from blurfield.series import Series
 
-    _check_given(plan, frames)
+    _check_given(plan)
     metadata = {
         "name": plan.stack.name,
         "image": plan.stack.to_json((0,) * len(plan.stack.sizes)),
@@ -191,48 +191,48 @@ def _create(plan: SeriesPlan, frames: Any) -> Series:
     )
 
 
-def _check_given(plan: SeriesPlan, frames: Any) -> None:
+def _check_given(plan: SeriesPlan) -> None:
     """Raise ValueError if fields that are given are for frames of another size."""
-    if plan.given is None:
+    stack, given = plan.stack, plan.given
+    if given is None:
         return
-    if isinstance(plan.given, FieldStack):
-        shape = plan.given.stack.first.shape
-        if plan.given.stack.sizes != plan.stack.sizes:
-            raise ValueError(
-                f"there are blur fields for {plan.given.stack.sizes} frames, but "
-                f"{plan.stack.name!r} has {plan.stack.sizes}"
-            )
-    else:
-        shape = plan.given.shape
-    height, width = plan.stack.first.shape
-    if shape != (height, width):
+    if isinstance(given, FieldStack) and given.stack.sizes != stack.sizes:
+        raise ValueError(
+            f"there are blur fields for {given.stack.sizes} frames, but {stack.name!r} has "
+            f"{stack.sizes}"
+        )
+    shape = given.stack.first.shape if isinstance(given, FieldStack) else given.shape
+    height, width = stack.first.shape
+    if shape not in ((height, width), stack.whole_size):
         raise ValueError(
             f"the blur field is for images of {shape[0]} × {shape[1]} pixels, but the frames of "
-            f"{plan.stack.name!r} have {height} × {width}; choose the field that was estimated "
+            f"{stack.name!r} have {height} × {width}; choose the field that was estimated "
             "from them"
         )
 
 
 def _provide_fields(plan: SeriesPlan, series: Series, progress: ProgressCallback) -> None:
     """Put the fields that are given into the folder, where they are taken for estimated ones."""
-    if plan.given is None:
+    given = plan.given
+    if given is None:
         return
     for done, number in enumerate(plan.numbers):
         progress(done, len(plan.numbers), "Copying the blur fields …")
         path = series.field_path(number)
         if path.exists():
             continue
-        if not isinstance(plan.given, FieldStack):
-            plan.given.save(path)
-        elif plan.given.has(number):
-            _copy_whole(plan.given.series.field_path(number), path)
+        if not isinstance(given, FieldStack):
+            _within(given, plan.stack).save(path)
+        elif given.has(number):
+            _within(given.series.field(number), plan.stack).save(path)
 
 
-def _copy_whole(source: Path, target: Path) -> None:
-    """Copy a file, completely or not at all."""
-    partial = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, partial)
-    partial.replace(target)
+def _within(field: KernelField, stack: Stack) -> KernelField:
+    """Return the part of a field of whole frames that lies in the region of a stack."""
+    region = stack.first.region
+    if region is None or field.shape == stack.first.shape:
+        return field
+    return field.crop((region.rows.start, region.cols.start), region.shape)
 
 
 def _summary(plan: SeriesPlan, reports: Sequence[FrameReport], seconds: float, used: str) -> str:

@@ -110,6 +110,12 @@ class Stack:
         picked = self.data[self.first.axes.index(self.position(0))]
         return tuple(int(size) for size in picked.shape)
 
+    @property
+    def whole_size(self) -> tuple[int, int]:
+        """Height and width of a frame, without regard to the region."""
+        shape = self.whole_shape if self.first.channel_axis is None else self.whole_shape[1:]
+        return shape[0], shape[1]
+
     def whole_frame(self, position: Sequence[int]) -> Any:
         """Return the pixels of a frame, without regard to the region."""
         return np.array(self.data[self.first.axes.index(position)])

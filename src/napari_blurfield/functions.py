@@ -244,7 +244,7 @@ def _missing(layer: Layer, frame: Sequence[int] | None) -> str:
             f"layer {layer.name!r} holds no blur field; choose one of the layers that "
             "'Estimate blur field' made, or estimate the field first"
         )
-    if frame is None:
+    if not frame:
         return f"layer {layer.name!r} shows the blur fields of a stack; say which frame"
     return f"layer {layer.name!r} has no blur field for frame {tuple(frame)}"
 

@@ -86,7 +86,7 @@ class FolderChoice(QWidget):
             "file is taken, or a temporary one if there is no file."
         )
         self.path = QLineEdit()
-        self.path.setPlaceholderText("beside the image")
+        self.path.setPlaceholderText("automatic")
         describe(self.path, "Folder for results", tooltip)
         self.button = QPushButton("…")
         describe(self.button, "Choose a folder for results", tooltip)

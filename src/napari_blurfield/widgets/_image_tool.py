@@ -90,8 +90,8 @@ class ImageToolWidget(ToolWidget):
         self.add_wide_row(
             self.shared,
             "One field for all frames",
-            "Deblur all frames with one field: the one chosen, or the median of the fields of "
-            "all, where the blur is that of the instrument and does not change.",
+            "Use one field for all frames: the one chosen, or else the median of all fields. "
+            "For blur that does not change, such as that of an instrument.",
         )
         self.add_row("Results in", self.folder, self.folder.path.toolTip())
         self.frames.changed.connect(self._show_what_applies)
