@@ -11,10 +11,9 @@ import pytest
 from in_viewer import add_field, roles
 from napari.layers import Layer
 
-import blurfield
-from blurfield.mosaic_pyramid import mosaic_pyramid
 from blurfield import KernelField
 from blurfield.measure import motion_features
+from blurfield.mosaic_pyramid import mosaic_pyramid
 from blurfield.series import Series
 from napari_blurfield import find_field
 from napari_blurfield._frame_ranges import read_ranges, write_ranges
@@ -22,6 +21,7 @@ from napari_blurfield._picked_axes import picks
 from napari_blurfield._series import SeriesPlan, run_series
 from napari_blurfield._stack import Stack
 from napari_blurfield.layers import is_from, role_of, shown_field, vector_spacing
+from napari_blurfield.widgets import EstimateWidget
 
 PICTURES = ["mixing", "basis", "mosaic", "mask", "vectors"]
 
@@ -120,9 +120,7 @@ def test_fields_of_all_frames(estimate, deblur, viewer, by_frame, finish, tmp_pa
         expected = motion_features(field, spacing=vector_spacing(field))["length"]
         np.testing.assert_array_equal(made["vectors"].features["length"][ours], expected)
         mosaic = np.asarray(made["mosaic"].data[frame])
-        np.testing.assert_array_equal(
-            mosaic, mosaic_pyramid(field)[0]
-        )
+        np.testing.assert_array_equal(mosaic, mosaic_pyramid(field)[0])
     assert find_field(made["mask"]) is None
     assert "each frame" in deblur.field.currentText()
     assert not notes
@@ -213,6 +211,7 @@ def test_each_frame_with_its_field(estimate, deblur, viewer, by_frame, finish, t
         finish(deblur)
     assert used == [(5, 0.75), (9, 0.75)]
     assert "Deblurred 2 frames" in deblur.status.text()
+    assert roles(viewer) == [None, *PICTURES, "deblurred"]
     sharp = viewer.layers["movie deblurred"]
     data = np.asarray(sharp.data)
     np.testing.assert_array_equal(data[[1, 3]], 2 * movie()[[1, 3]])
@@ -324,6 +323,34 @@ def test_layers_appear_with_the_first_frame_and_stay(
     assert "Estimated 4 frames (2 of them before)" in estimate.status.text()
     assert len(in_viewer(viewer)["vectors"].data) == 4 * per_frame
     assert not notes
+
+
+def test_a_destroyed_widget_stops_the_series(viewer, gated, qtbot, tmp_path):
+    add_movie(viewer)
+    widget = EstimateWidget(viewer)
+    widget.frames.which.value = "all"
+    widget.folder.path.setText(str(tmp_path))
+    widget.run()
+    job = widget.job
+    gated.release()
+    qtbot.waitUntil(lambda: len(viewer.layers) > 1)
+    with qtbot.waitSignal(widget.destroyed):
+        widget.deleteLater()
+    del widget
+    qtbot.waitUntil(lambda: not job.is_running, timeout=2000)
+    assert len(Series.open(tmp_path).finished) == 1
+
+
+def test_the_source_layer_may_go(estimate, viewer, gated, qtbot, finish, tmp_path):
+    source = add_movie(viewer)
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.run()
+    viewer.layers.remove(source)
+    gated.release(4)
+    finish(estimate)
+    assert roles(viewer) == PICTURES
+    assert "Estimated 4 frames" in estimate.status.text()
 
 
 def test_cancelled_before_the_first_frame(estimate, viewer, gated, qtbot, finish, tmp_path):

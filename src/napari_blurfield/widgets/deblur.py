@@ -140,7 +140,11 @@ class DeblurWidget(ImageToolWidget):
         with self.explaining():
             if self.takes_series:
                 where = {"gamma": self.gamma.value, "device": self.device.value}
-                self.start_series("Deblurring", where, self._options(), self._given())
+                given = self._given()
+                # Fields that are given are shown already, or come from a file.
+                self.start_series(
+                    "Deblurring", where, self._options(), given, with_field=given is None
+                )
                 return
             source, field = self._taken()
             where = self._regions(source, field)
