@@ -16,8 +16,8 @@ __all__ = ["QUANTITIES", "Quantity", "flag_rows", "unusual_from"]
 #: Standard deviations of a normal distribution for one median distance from the median, and how
 #: many of them are unusual.
 _SIGMA, _MANY = 1.4826, 3.0
-#: Part of the median from which on a difference is unusual at least.
-_LEAST = 0.1
+#: Differences that are usual in any case: of extents as a part of the median, of shares as such.
+_LEAST_OF_EXTENT, _LEAST_OF_SHARE = 0.5, 0.1
 
 
 class Quantity(NamedTuple):
@@ -82,7 +82,8 @@ def unusual_from(rows: Iterable[Row], column: str = "extent_median") -> float:
     """Return the limit from which on a figure is worse than what is usual among rows.
 
     It lies three standard deviations from the median, and these are told by the median distance
-    from the median, which a few bad frames do not change.
+    from the median, which a few bad frames do not change; but at least half of the median away for
+    extents, and 0.1 for shares.
 
     Parameters
     ----------
@@ -101,5 +102,6 @@ def unusual_from(rows: Iterable[Row], column: str = "extent_median") -> float:
         raise ValueError(f"there are no figures for {column!r} to tell what is usual")
     middle = median(figures)
     spread = _MANY * _SIGMA * median(abs(figure - middle) for figure in figures)
-    sign = -1 if QUANTITIES[column].worse < 0 else 1
-    return float(middle + sign * max(spread, _LEAST * abs(middle)))
+    quantity = QUANTITIES[column]
+    least = _LEAST_OF_SHARE if quantity.kind == "share" else _LEAST_OF_EXTENT * middle
+    return float(middle + (-1 if quantity.worse < 0 else 1) * max(spread, least))

@@ -101,9 +101,10 @@ def test_what_is_unusual() -> None:
     figures = [2.0, 2.1, 1.9, 2.0, 2.2, 1.8, 9.0, float("nan")]
     rows = [{"extent_median": x, "confidence": 1 - x / 10} for x in figures]
     limit = unusual_from(rows)
-    assert 2.3 < limit < 3
+    assert 2.9 < limit < 3.1
     assert sum(row["flagged"] for row in flag_rows(rows, limit)) == 1
-    assert unusual_from(rows[:1]) == pytest.approx(2.2)
+    assert unusual_from(rows[:1]) == pytest.approx(3.0)
+    assert unusual_from(rows[:1], "confidence") == pytest.approx(0.7)
     low = unusual_from(rows, "confidence")
     assert [row["flagged"] for row in flag_rows(rows, low, "confidence")] == [0] * 6 + [1, 0]
     with pytest.raises(ValueError, match="no figures for 'angle'"):
