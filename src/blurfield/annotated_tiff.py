@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import DAMAGED, atomic_write, require_file
+from .files import DAMAGED, ArrayFile, atomic_write, require_file
 
 if TYPE_CHECKING:
     import os
@@ -99,9 +99,9 @@ def write_annotated(
     for axis, (size, unit) in (pixel_size or {}).items():
         metadata[f"PhysicalSize{axis}"] = size
         metadata[f"PhysicalSize{axis}Unit"] = _SYMBOLS.get(unit, unit)
-    with atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, ArrayFile(temporary) as file:
         tifffile.imwrite(
-            temporary,
+            file,
             _images(array, stored, 3 if colours else 2),
             shape=array.shape,
             dtype=stored,

@@ -76,7 +76,10 @@ def installed(architecture: str | None = None) -> list[Checkpoint]:
             try:
                 checkpoint = read_checkpoint(path)
             except (ValueError, OSError) as error:
-                warnings.warn(f"weights are left out: {error}", stacklevel=2)
+                warnings.warn(
+                    f"weights are left out: {error}; install them again, or delete the file",
+                    stacklevel=2,
+                )
                 continue
             if architecture in (None, checkpoint.architecture):
                 found.append(checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import stat
@@ -94,6 +95,21 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class ArrayFile(io.BufferedRandom):
+    """A new file for writing arrays to, on which a full disk is noticed.
+
+    NumPy, and tifffile with it, hands files that have a descriptor to the C library and overlooks
+    what goes wrong there: the file would be too short, and nobody would know.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(io.FileIO(path, "w+"))
+
+    def fileno(self) -> int:
+        """Have none."""
+        raise io.UnsupportedOperation("arrays are written through this object")
 
 
 def require_file(path: str | os.PathLike[str]) -> Path:
@@ -198,7 +214,8 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> Path:
         array = _for_display(array, suffix, path)
     with atomic_write(target) as temporary:
         if suffix == ".npy":
-            np.save(temporary, array, allow_pickle=False)
+            with ArrayFile(temporary) as file:
+                np.save(file, array, allow_pickle=False)
         elif suffix in TIFF_SUFFIXES:
             _write_tiff(temporary, array)
         elif suffix in _JPEG_SUFFIXES:
@@ -334,8 +351,9 @@ def _for_display(array: NDArray[Any], suffix: str, path: str | os.PathLike[str])
 def _write_tiff(file: Path, array: NDArray[Any]) -> None:
     import tifffile
 
+    options: dict[str, Any] = {"photometric": "minisblack"}
     if array.ndim == 3 and array.shape[2] in (3, 4):
         extra = ["unassalpha"] if array.shape[2] == 4 else None
-        tifffile.imwrite(file, array, photometric="rgb", extrasamples=extra)
-    else:
-        tifffile.imwrite(file, array, photometric="minisblack")
+        options = {"photometric": "rgb", "extrasamples": extra}
+    with ArrayFile(file) as opened:
+        tifffile.imwrite(opened, array, **options)

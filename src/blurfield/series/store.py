@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blurfield.files import atomic_write
+from blurfield.files import ArrayFile, atomic_write
 
 from .record import Record, describe_source
 
@@ -300,9 +300,9 @@ class Series:
 
         colours = image.ndim == 3 and self.channel_axis is None
         axes = "CYX" if image.ndim == 3 and not colours else "YXS"[: image.ndim]
-        with atomic_write(self.image_path(number)) as temporary:
+        with atomic_write(self.image_path(number)) as temporary, ArrayFile(temporary) as file:
             tifffile.imwrite(
-                temporary,
+                file,
                 image,
                 photometric="rgb" if colours else "minisblack",
                 extrasamples=["unassalpha"] if colours and image.shape[-1] == 4 else None,
