@@ -2,8 +2,8 @@
 
     python benchmarks/estimation.py --images ../shared/data/train [--test ../shared/data/test]
         [--count 30] [--seed 0] [--models windowed] [--edges auto]
-        [--kinds uniform segments rotation] [--max-extent 33] [--noise 0.01] [--device cpu]
-        [--threads N] [--verbose] [--json]
+        [--kinds uniform segments rotation] [--max-extent 33] [--noise 0.01] [--montage N]
+        [--refine N] [--device cpu] [--threads N] [--verbose] [--json]
 
 Each photograph is blurred by `blurfield.simulate`: in linear light (gamma 2.2), by camera shakes
 that cover between a third of ``--max-extent`` and all of it, then encoded, with Gaussian noise
@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import imageio.v3 as iio
 import numpy as np
 import torch
+from skimage.transform import resize
 
 import blurfield
 from blurfield import KernelField
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KINDS = ("uniform", "segments", "rotation")
+#: Side in pixels of each photograph in a montage.
+CELL = 320
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,23 @@ def simulated(kind: str, files: list[Path], arguments: argparse.Namespace) -> It
     setting = setting_of(kind, arguments)
     for number, path in enumerate(files):
         photograph = read_photograph(path)
+        if arguments.montage > 1:
+            photograph = montage(arguments.images, arguments.montage, number)
         scene = make_scene(photograph, path.stem, kind, setting, arguments.seed, number)
         yield Case(kind, scene.name, scene.blurry, scene.truth, scene.gamma)
+
+
+def montage(folder: Path, along: int, number: int) -> NDArray[np.uint8]:
+    """Grey squares of as many photographs along each side; each number begins with another one."""
+    files = photograph_files(folder, sys.maxsize)
+    cells = []
+    for cell in range(along**2):
+        photograph = read_photograph(files[(number + cell) % len(files)])
+        grey = photograph if photograph.ndim == 2 else photograph.mean(-1)
+        side = min(grey.shape)
+        cells.append(resize(grey[:side, :side], (CELL, CELL), preserve_range=True))
+    rows = [cells[first : first + along] for first in range(0, along**2, along)]
+    return np.rint(np.block(rows)).astype(np.uint8)
 
 
 def levin(folder: Path) -> Iterator[Case]:
@@ -100,7 +118,12 @@ def assess(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
     for name, model, options in contenders(arguments):
         start = time.perf_counter()
         field = blurfield.estimate(
-            case.image, model=model, gamma=case.gamma, device=arguments.device, **options
+            case.image,
+            model=model,
+            gamma=case.gamma,
+            device=arguments.device,
+            refine=arguments.refine,
+            **options,
         )
         seconds[name] = time.perf_counter() - start
         scores[name] = blurfield.similarity(field.to("cpu"), case.truth).mean
@@ -148,6 +171,10 @@ def arguments_from(command_line: list[str]) -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--max-extent", type=float, default=33, help="pixels")
     parser.add_argument("--noise", type=float, default=0.01, help="relative to white")
+    parser.add_argument(
+        "--montage", type=int, default=1, metavar="N", help="photographs along each side"
+    )
+    parser.add_argument("--refine", type=int, default=0, metavar="N", help="rounds at most")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of PyTorch; all cores by default")
     parser.add_argument("--verbose", action="store_true", help="a line for each image")
@@ -186,6 +213,8 @@ def main(command_line: list[str] | None = None) -> None:
             "seed": arguments.seed,
             "max_extent": arguments.max_extent,
             "noise": arguments.noise,
+            "montage": arguments.montage,
+            "refine": arguments.refine,
             "device": arguments.device,
             "threads": torch.get_num_threads(),
             "version": blurfield.__version__,
