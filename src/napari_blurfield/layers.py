@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._kernel_names import kernel_names
 from ._masks import MaskSettings, label_image, label_look, label_table
 from ._pixel_size import PixelSize
 from ._source import placement_from_json
@@ -140,9 +141,10 @@ def find_field(layer: Layer | None, frame: Sequence[int] | None = None) -> Kerne
     if layer is None:
         return None
     fields = fields_of_stack(layer)
-    if fields is None:
-        return layer.metadata.get(FIELD)
-    return None if frame is None else fields.at(frame)
+    if fields is not None:
+        return None if frame is None else fields.at(frame)
+    field: KernelField | None = layer.metadata.get(FIELD)
+    return field
 
 
 def shown_field(layer: Layer | None, dims: Dims) -> KernelField | None:
@@ -153,7 +155,8 @@ def shown_field(layer: Layer | None, dims: Dims) -> KernelField | None:
 
 def fields_of_stack(layer: Layer) -> FieldStack | None:
     """Return the fields of all frames if a layer shows or was made with such, or None."""
-    return layer.metadata.get(FIELDS)
+    fields: FieldStack | None = layer.metadata.get(FIELDS)
+    return fields
 
 
 def fields_in(layers: Iterable[Layer]) -> list[KernelField]:
@@ -316,9 +319,7 @@ class LayerMaker:
         mixing = as_array(shown.mixing)
         place = self._placement.grid(self._field.shape, mixing.shape[1:])
         attributes = {
-            **self._attributes(
-                "mixing", place.with_leading("kernel"), **self._approximation(shown)
-            ),
+            **self._attributes("mixing", place.with_leading("kernel"), **self._kernel_facts(shown)),
             "rgb": False,
             "colormap": "viridis",
             "contrast_limits": (0.0, 1.0),
@@ -335,7 +336,7 @@ class LayerMaker:
         side = max(2, round(_INSET * min(self._field.shape)))
         place = self._placement.grid((side, side), basis.shape[1:])
         attributes = {
-            **self._attributes("basis", place.with_leading("kernel"), **self._approximation(shown)),
+            **self._attributes("basis", place.with_leading("kernel"), **self._kernel_facts(shown)),
             "rgb": False,
             "colormap": "inferno",
             "contrast_limits": (0.0, float(basis.max())),
@@ -356,10 +357,10 @@ class LayerMaker:
         }
         return values, attributes, "image"
 
-    def _approximation(self, shown: KernelField) -> dict[str, Any]:
-        """Return what is known of the error of a field that is shown in place of this one."""
-        exact = shown is self._field
-        return {"approximation": None if exact else shown.metadata.get("compression")}
+    def _kernel_facts(self, shown: KernelField) -> dict[str, Any]:
+        """Return what the slices of what is shown in place of this field are, and its error."""
+        error = None if shown is self._field else shown.metadata.get("compression")
+        return {"names": kernel_names(shown), "approximation": error}
 
     def _with_axes(self, slices: NDArray[Any]) -> NDArray[Any]:
         """Put the axes of the source's stack behind that of the kernels.

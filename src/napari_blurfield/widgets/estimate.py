@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QSpinBox
 from napari_blurfield._tasks import estimate_source
 
 from ._image_tool import ImageToolWidget
+from ._legend import Legend
 from ._model_rows import ModelRows
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class EstimateWidget(ImageToolWidget):
             "Also add the basis kernels and the maps of their weights, one slice for each kernel: "
             "two hidden layers, which give the viewer a slider.",
         )
+        self.legend = Legend(self.viewer)
+        self.add_below(self.legend)
         self.run_button.clicked.connect(self.run)
 
     def run(self) -> None:
