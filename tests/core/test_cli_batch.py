@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image
 import blurfield.estimation
 from blurfield import KernelField
 from blurfield.cli import main
+from blurfield.cli._console import Console
 from blurfield.series import Series
 
 if TYPE_CHECKING:
@@ -190,6 +193,34 @@ def test_ctrl_c_keeps_what_is_finished(
     assert capsys.readouterr().err == "blurfield: stopped\n"
     assert [(row["frame"], row["status"]) for row in table(out)] == [("0", "done"), ("1", "done")]
     assert Series.open(out / "t").finished == (0, 1)
+
+
+def test_cluster_without_the_package_for_it(
+    inputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    words = ["--out", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:8786"]
+    assert run(inputs, *words) == 2
+    error = capsys.readouterr().err
+    assert (
+        "a cluster needs the package distributed: pip install 'napari-blurfield[cluster]'" in error
+    )
+
+
+def test_bar_says_how_much_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Console().progress(foretell=True) as progress:
+        progress(0, 4, "frame 1")
+        progress(1, 4, "frame 2")
+    assert re.search(r"frame 2  25%\|.*left: [0-9?]", terminal.getvalue())
 
 
 @pytest.mark.parametrize(
