@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from blurfield import KernelField
     from blurfield.compute import ProgressCallback
 
+    from ._regions import Region
     from ._source import Source
 
     #: Rows and columns of a part of an image.
@@ -36,21 +37,26 @@ _SHORTEST = 64
 _MARGIN = 32
 
 
-def visible_box(layer: Layer) -> Box:
+def visible_box(layer: Layer, region: Region | None = None) -> Box:
     """Return the rows and columns of an image layer that were last drawn, or the middle of them.
 
     Parameters
     ----------
     layer : napari.layers.Image
         Its last two axes are those of the image. In a viewer without a window, all is in view.
+    region : Region, optional
+        Part of the image in which rows and columns have to lie, and are counted.
     """
     corners = np.asarray(layer.corner_pixels, float)[:, -2:]
     shape = (layer.data[0] if layer.multiscale else layer.data).shape
-    height, width = shape[-3:-1] if layer.rgb else shape[-2:]
+    sizes = shape[-3:-1] if layer.rgb else shape[-2:]
     if layer.multiscale:
         corners = corners * np.asarray(layer.downsample_factors[layer.data_level])[-2:]
+    if region is not None:
+        corners = corners - (region.rows.start, region.cols.start)
+        sizes = (_length(region.rows), _length(region.cols))
     first, last = corners
-    return _part(first[0], last[0] + 1, height), _part(first[1], last[1] + 1, width)
+    return _part(first[0], last[0] + 1, sizes[0]), _part(first[1], last[1] + 1, sizes[1])
 
 
 def _part(start: float, stop: float, length: int) -> slice:
@@ -76,7 +82,7 @@ def preview_source(
     Parameters
     ----------
     source : Source
-        The whole image.
+        The whole image, or the region of it that the field is for.
     field : KernelField or None
         That of the whole image; None estimates that of the part.
     box : (slice, slice)

@@ -12,6 +12,7 @@ from napari.layers import Image
 
 from blurfield import KernelField
 from napari_blurfield._preview import previews_in, visible_box
+from napari_blurfield._regions import Region
 from napari_blurfield._source import Source
 from napari_blurfield.layers import role_of
 from napari_blurfield.widgets import DeblurWidget
@@ -106,6 +107,32 @@ def test_the_field_is_that_of_the_part(deblur, viewer, large, quick, finish):
     finish(deblur)
     whole, part = deblur.field.value, quick["deblur"][1]
     np.testing.assert_allclose(part.kernel_at(50, 20), whole.kernel_at(132, 252), atol=1e-6)
+
+
+def test_the_method_is_the_chosen_one_or_a_quick_one(deblur, viewer, large, quick, finish):
+    deblur.preview()
+    finish(deblur)
+    assert quick["deblur"][2]["method"] == "tikhonov"
+    deblur.method.value = "richardson-lucy"
+    deblur.preview()
+    finish(deblur)
+    assert quick["deblur"][2]["method"] == "richardson-lucy"
+
+
+def test_with_the_field_of_a_region(deblur, viewer, field, quick, finish):
+    data = np.arange(SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
+    layer = viewer.add_image(data, name="cells", translate=(7, 3))
+    region = Region("box", slice(40, 240), slice(100, 350))
+    stored = Source.from_layer(layer).within(region).to_json()
+    add_field(viewer, KernelField(field.basis, field.mixing, (200, 250), {"napari": stored}))
+    viewer.layers.selection.active = layer
+    look_at(layer, (100, 200), (50, 180))
+    deblur.preview()
+    finish(deblur)
+    (preview,) = previews_in(viewer.layers)
+    # Within the region, which begins at (40, 100).
+    np.testing.assert_array_equal(preview.data, data[100:200, 100:230])
+    np.testing.assert_allclose(preview.data_to_world((0, 0)), layer.data_to_world((100, 100)))
 
 
 def test_a_preview_takes_the_place_of_the_last(deblur, viewer, large, quick, finish):

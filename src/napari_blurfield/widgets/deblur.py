@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: Stands for a field that is still to be estimated.
 ESTIMATE = "estimate"
 
+#: The method of previews where that is left open.
+_QUICK = "tikhonov"
 _GB = 10**9
 
 
@@ -112,7 +114,8 @@ class DeblurWidget(ImageToolWidget):
             self.preview_button,
             "Preview",
             "Deblur only what is in view, as it is set above, into a temporary layer; of a large "
-            "view, its middle. Zoom in first.",
+            "view, its middle. Zoom in first. Where the method is automatic, a quick one shows "
+            "what there is to win.",
         )
         self.preview_button.clicked.connect(self.preview)
         self.starting_buttons.append(self.preview_button)
@@ -157,8 +160,13 @@ class DeblurWidget(ImageToolWidget):
             if self.viewer.dims.ndisplay != 2:
                 raise ValueError("a preview shows what is in view in 2D; leave the 3D view first")
             source, field = self._taken()
-            box = visible_box(self.image.value)
-            job = partial(preview_source, source, field, box, **self._options())
+            region = None if field is None else region_of_field(field, source)
+            box = visible_box(self.image.value, region)
+            options = self._options()
+            if options["method"] == "auto":
+                options["method"] = _QUICK
+            part = source if region is None else source.within(region)
+            job = partial(preview_source, part, field, box, **options)
             self.start(job, f"Deblurring what is in view of {source.name}")
 
     def _taken(self) -> tuple[Source, KernelField | None]:
