@@ -10,8 +10,9 @@ import numpy as np
 import blurfield
 
 from ._axes import Axes
+from ._recipe import RECIPE, recipe_for, with_recipe
 from ._source import Source
-from ._tasks import Outcome
+from ._tasks import Outcome, loaded_device
 from .functions import as_field
 from .layers import (
     FACTS,
@@ -161,18 +162,22 @@ def residual_layer(
 def reblurred_layer_data(source: Source, field: KernelField, **options: Any) -> LayerData:
     """Blur a captured image with a field; see `reblur_layer`."""
     field = fitted(field, source)
-    blurry = blurfield.reblur(source.pixels(), field, channel_axis=source.channel_axis, **options)
-    return _like_source(source, blurry, "reblurred", field, _plain(options))
+    pixels, options = source.pixels(), {**_channels(source), **options}
+    blurry = blurfield.reblur(pixels, field, **options)
+    used = _used(options)
+    recipe = recipe_for("reblur", "blurry", used, image=(source, pixels), field=field)
+    return _like_source(source, blurry, "reblurred", field, used, recipe)
 
 
 def simulated_layer_data(source: Source, *, truth: bool, **options: Any) -> list[LayerData]:
     """Blur a captured image with a random field; see `simulate_layer`."""
-    blurry, field = blurfield.simulate(source.pixels(), channel_axis=source.channel_axis, **options)
-    made = field.metadata
-    parameters = {name: made[name] for name in ("kind", "seed", "gamma")} | made["parameters"]
-    field = field.to("cpu")
-    image = _like_source(source, blurry, "simulated", field, parameters)
-    field = field.with_metadata(**{SOURCE: _as_source(image, source).to_json()})
+    pixels, options = source.pixels(), {**_channels(source), **options}
+    blurry, field = blurfield.simulate(pixels, **options)
+    used = _used({**options, "gamma": field.metadata["gamma"]})
+    recipe = recipe_for("simulate", "blurry, truth", used, image=(source, pixels))
+    image = _like_source(source, blurry, "simulated", field, used, recipe)
+    field = field.to("cpu").with_metadata(**{SOURCE: _as_source(image, source).to_json()})
+    field = with_recipe(field, recipe)
     image[1]["metadata"][FIELD] = field
     progress = options.get("progress")
     shown = field_layers(field, name=f"{source.name} true", progress=progress) if truth else []
@@ -195,7 +200,7 @@ def residual_layer_data(
     figures = {"rms": left.rms, "white": left.white, "deblurred": deblurred.to_json()}
     values = left.image.mean(axis=-1) if blurry.rgb else left.image
     _, attributes, kind = _like_source(
-        blurry, values, "residual", field, {**_plain(options), **figures}
+        blurry, values, "residual", field, {**_used(options), **figures}
     )
     limit = float(np.quantile(np.abs(values), _SHOWN)) or left.white
     attributes |= {
@@ -238,7 +243,7 @@ def reblur_source(
     **options: Any,
 ) -> Outcome:
     """Blur a captured image with a field as a job."""
-    started, used = time.monotonic(), _loaded(device, progress)
+    started, used = time.monotonic(), loaded_device(device, progress)
     layer = reblurred_layer_data(source, field, device=device, progress=progress, **options)
     return Outcome([layer], f"Blurred in {time.monotonic() - started:.1f} s on {used}.")
 
@@ -247,7 +252,7 @@ def simulate_source(
     source: Source, *, progress: ProgressCallback, device: str = "auto", **options: Any
 ) -> Outcome:
     """Blur a captured image with a random field as a job."""
-    started, used = time.monotonic(), _loaded(device, progress)
+    started, used = time.monotonic(), loaded_device(device, progress)
     layers = simulated_layer_data(source, device=device, progress=progress, **options)
     field = layers[0][1]["metadata"][FIELD]
     extent = blurfield.blur_extent(field)
@@ -268,7 +273,7 @@ def residual_source(
     **options: Any,
 ) -> Outcome:
     """Check a deblurred image against the blurry one as a job."""
-    _loaded(device, progress)
+    loaded_device(device, progress)
     layer, left = residual_layer_data(
         deblurred, blurry, field, device=device, progress=progress, **options
     )
@@ -279,23 +284,21 @@ def residual_source(
     )
 
 
-def _loaded(device: str, progress: ProgressCallback) -> str:
-    """Return the device that will be used; asking for it loads PyTorch, which takes a while."""
-    from blurfield.compute import choose_device
-
-    progress(0, 0, "Loading …")
-    return str(choose_device(device))
-
-
 def _like_source(
-    source: Source, pixels: NDArray[Any], role: str, field: KernelField, parameters: dict[str, Any]
+    source: Source,
+    pixels: NDArray[Any],
+    role: str,
+    field: KernelField,
+    used: dict[str, Any],
+    recipe: dict[str, Any] | None = None,
 ) -> LayerData:
     """Return a layer that looks and lies like the source, and knows how it was made."""
     facts = {
         "role": role,
         **facts_about(field),
-        "parameters": parameters,
+        "parameters": used,
         "source": source.to_json(),
+        **({} if recipe is None else {RECIPE: recipe}),
     }
     attributes = {
         "name": f"{source.name} {ROLES[role]}",
@@ -318,6 +321,14 @@ def _as_source(image: LayerData, made_of: Source) -> Source:
     return Source.from_layer(layer, (0,) * len(axes.frames), axes)
 
 
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that say how something was made."""
-    return {name: value for name, value in options.items() if name != "progress"}
+def _channels(source: Source) -> dict[str, Any]:
+    """Return the option that tells the core where the channels are, if it needs one."""
+    return {} if source.channel_axis is None else {"channel_axis": source.channel_axis}
+
+
+def _used(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options as they were used, without the callback of this run."""
+    from blurfield.compute import choose_device
+
+    lasting = {name: value for name, value in options.items() if name != "progress"}
+    return {**lasting, "device": str(choose_device(options.get("device", "auto")))}

@@ -8,6 +8,7 @@ from in_viewer import add_field, roles
 from napari.layers import Image, Layer
 
 import blurfield
+from blurfield.files import read_image
 from blurfield.kernel_files import write_kernel
 from blurfield.simulation import KINDS
 from napari_blurfield import (
@@ -17,6 +18,7 @@ from napari_blurfield import (
     residual_layer,
     simulate_layer,
 )
+from napari_blurfield._provenance import as_python
 from napari_blurfield.layers import FACTS, is_from
 from napari_blurfield.widgets import ReblurWidget
 from napari_blurfield.widgets import reblur as module
@@ -209,6 +211,21 @@ def test_from_a_script(sharp, field, tmp_path):
     assert attributes["name"] == "blurry residual"
     with pytest.raises(ValueError, match="holds no blur field"):
         residual_layer(Image(sharp), blurry)
+
+
+def test_scripts_make_the_same_again(sharp, field, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("IMAGE.npy", sharp)
+    field.save("FIELD.blurfield")
+    source = Image(sharp, name="cells")
+    for data, attributes, kind in (
+        reblur_layer(source, blurfield.KernelField.load("FIELD.blurfield")),
+        simulate_layer(source, kind="rotation", max_extent=9, seed=4)[0],
+    ):
+        layer = Layer.create(data, attributes, kind)
+        exec(as_python(layer), {})
+        made = tmp_path / f"{layer.name}.tif"
+        np.testing.assert_array_equal(read_image(made), data)
 
 
 def test_channels_are_blurred_together(sharp, field):
