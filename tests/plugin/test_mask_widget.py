@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+import csv
+
+import numpy as np
+import pytest
 from in_viewer import add_field, roles
 
-from napari_blurfield import find_field
-from napari_blurfield.layers import FACTS
+from blurfield import KernelField
+from napari_blurfield import find_field, mask_layer
+from napari_blurfield.layers import FACTS, SOURCE
+from napari_blurfield.widgets import mask as mask_module
+
+
+@pytest.fixture
+def placed_field(field, placed):
+    """The field of an image with pixels of 0.5 by 0.25 µm, and a motion down in a corner."""
+    basis = np.concatenate([field.basis.numpy(), field.basis.numpy()[1:].transpose(0, 2, 1)])
+    mixing = np.zeros((3, *field.shape), np.float32)
+    mixing[0, :, :32] = mixing[1, :24, 32:] = mixing[2, 24:, 32:] = 1
+    source = {
+        "name": "cells",
+        "layer": "cells",
+        "frame": [],
+        "scale": placed["scale"],
+        "translate": placed["translate"],
+        "rotate": np.eye(2).tolist(),
+        "shear": np.eye(2).tolist(),
+        "affine": np.eye(3).tolist(),
+        "units": ["micrometer", "micrometer"],
+        "axis_labels": ["y", "x"],
+    }
+    return KernelField(basis, mixing, field.shape, {SOURCE: source}, {"confidence": [[0.5]]})
 
 
 def test_mask_follows_the_threshold_without_estimating(mask, viewer, field, qtbot, quick):
@@ -22,7 +49,7 @@ def test_mask_follows_the_threshold_without_estimating(mask, viewer, field, qtbo
     assert "estimate" not in quick
 
 
-def test_changes_are_gathered(mask, viewer, field, qtbot, monkeypatch):
+def test_changes_are_gathered(mask, viewer, field, qtbot):
     add_field(viewer, field)
     updates = []
     layer = viewer.layers["field blur mask"]
@@ -53,10 +80,123 @@ def test_a_selected_mask_goes_first(mask, viewer, field, qtbot):
     assert not viewer.layers["b blur mask"].data.any()
 
 
-def test_threshold_without_a_mask_does_nothing(mask, viewer, field, qtbot):
+def test_threshold_without_a_mask_does_nothing(mask, viewer, field, notes):
     mask.threshold.setValue(0.5)
     mask.update_mask()
+    mask.run_statistics()
+    assert "There is no mask" in notes[-1].message
+    mask.run()
+    assert "There is no blur field" in notes[-1].message
     add_field(viewer, field)
     viewer.layers.remove("field blur mask")
     mask.update_mask()
     assert "mask" not in roles(viewer)
+
+
+def test_mask_by_extent_in_pixels_and_in_the_unit_of_the_image(
+    mask, viewer, field, placed_field, qtbot
+):
+    add_field(viewer, field)
+    assert mask.controls.unit.isHidden()  # its image has no unit
+    assert mask.controls.extent.isHidden()
+    add_field(viewer, placed_field)
+    viewer.layers.selection.active = layer = viewer.layers["cells blur mask"]
+    controls = mask.controls
+    controls.criterion.value = "extent"
+    assert controls.threshold.isHidden()
+    controls.extent.setValue(8.5)
+    controls.min_area.setValue(40)
+    qtbot.waitUntil(lambda: layer.data.any())
+    assert layer.metadata[FACTS]["min_extent"] == 8.5
+    assert layer.metadata[FACTS]["min_area"] == 40
+
+    controls.unit.value = True
+    side = (0.5 * 0.25) ** 0.5
+    assert controls.extent.value() == pytest.approx(8.5 * side, abs=0.01)
+    assert controls.min_area.value() == 5  # of 0.125 µm² each
+    assert controls.min_area.suffix() == " µm²"
+    assert controls.settings.min_area == 40
+    controls.extent.setValue(9.2 * side)
+    qtbot.waitUntil(lambda: not layer.data.any())
+
+
+def test_statistics_of_each_label_are_features_in_step(mask, viewer, placed_field, qtbot):
+    add_field(viewer, placed_field)
+    viewer.layers.selection.active = layer = viewer.layers["cells blur mask"]
+    table = mask.statistics.table
+    assert layer.features["region"].tolist() == ["sharp"]
+    assert not mask.statistics.isHidden()
+    mask.threshold.setValue(0.4)
+    qtbot.waitUntil(lambda: table.rowCount() == 2)
+    features = layer.features.set_index("region")
+    assert features["pixels"].sum() == layer.data.size
+    assert features["area"]["blurry"] == pytest.approx(features["pixels"]["blurry"] * 0.125)
+    assert features["blurred"].tolist() == [0, 1]
+    assert features["confidence"].tolist() == [0.5, 0.5]
+    assert features["unit"].tolist() == ["µm", "µm"]
+    assert table.horizontalHeaderItem(2).text() == "Blur\nµm"
+
+    layer.selected_label = 2
+    layer.paint((40, 50), 2)
+    qtbot.waitUntil(lambda: table.rowCount() == 3)
+    assert layer.features["index"].tolist() == [0, 1, 2]
+    table.setCurrentCell(1, 0)
+    assert layer.selected_label == 1
+    layer.undo()
+    qtbot.waitUntil(lambda: table.rowCount() == 2)
+
+
+def test_regions_of_similar_motion(mask, viewer, placed_field, qtbot, finish):
+    add_field(viewer, placed_field)
+    mask.controls.criterion.value = "extent"
+    mask.regions.setChecked(True)
+    assert mask.run_button.text() == "Add blur regions"
+    mask.run()
+    finish(mask)
+    layer = viewer.layers["cells blur regions"]
+    assert set(np.unique(layer.data)) == {0, 1, 2}
+    assert layer.data[5, 50] != layer.data[40, 50] != layer.data[5, 5] == 0
+    assert "in 2 regions" in mask.status.text()
+    features = layer.features
+    assert features["region"].tolist() == ["outside", "region 1", "region 2"]
+    assert sorted(round(angle) % 180 for angle in features["angle"][1:]) == [0, 90]
+    np.testing.assert_array_equal(layer.scale, (0.5, 0.25))
+    assert layer.metadata[FACTS]["tolerance"] == 0.3
+    same = mask_layer(placed_field, min_extent=5, tolerance=0.3)
+    np.testing.assert_array_equal(same[0], layer.data)
+
+    mask.controls.difference.setValue(200)
+    qtbot.waitUntil(lambda: layer.data.max() == 1)
+    assert not viewer.layers["cells blur mask"].data.any()  # only regions follow
+
+
+def test_statistics_of_large_images_wait_for_the_button(
+    mask, viewer, field, qtbot, finish, monkeypatch
+):
+    monkeypatch.setattr(mask_module, "_MOST_PIXELS", 100)
+    add_field(viewer, field)
+    layer = viewer.layers["field blur mask"]
+    viewer.layers.selection.active = layer
+    mask.threshold.setValue(0.5)
+    qtbot.waitUntil(lambda: "press 'Update statistics'" in mask.statistics.note.text())
+    assert layer.features["index"].tolist() == [0]
+    mask.statistics.update_button.click()
+    finish(mask)
+    assert layer.features["index"].tolist() == [0, 1]
+    assert mask.statistics.note.text() == "field blur mask:"
+    assert mask.status.text() == "Measured 2 labels."
+
+
+def test_statistics_are_saved(mask, viewer, field, qtbot, tmp_path):
+    add_field(viewer, field)
+    mask.threshold.setValue(0.5)
+    qtbot.waitUntil(lambda: mask.statistics.table.rowCount() == 2)
+    mask.statistics.save_wanted.emit(str(tmp_path / "blur.csv"))
+    with (tmp_path / "blur.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["0", "1"]
+    assert {row["layer"] for row in rows} == {"field blur mask"}
+    assert float(rows[1]["extent_median"]) == pytest.approx(9, rel=1e-3)
+    assert rows[1]["confidence"] == ""
+    mask.statistics.save_wanted.emit(str(tmp_path / "nowhere" / "blur.csv"))
+    assert "nowhere" in mask.status.text()

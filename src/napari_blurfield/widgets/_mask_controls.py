@@ -23,8 +23,8 @@ else:
 
 #: Ways to tell blurred from sharp.
 NORM, EXTENT = "norm", "extent"
-#: Extent in pixels at first.
-_EXTENT = 5.0
+#: Extent in pixels at first, and the largest one as long as there is no field.
+_EXTENT, _LONGEST = 5.0, 33.0
 
 
 class MaskControls(QObject):
@@ -57,7 +57,8 @@ class MaskControls(QObject):
         self.min_area.valueChanged.connect(self._on_changed)
         self.difference.valueChanged.connect(self._on_changed)
         self.unit.changed.connect(self._on_unit_changed)
-        self.suit(PixelSize(), 33)
+        self.suit(PixelSize(), _LONGEST)
+        self.extent.setValue(_EXTENT)
 
     def _add_criterion(self) -> None:
         self.criterion = Choice([("L2 norm", NORM), ("extent", EXTENT)])

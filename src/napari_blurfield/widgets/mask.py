@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from functools import partial
@@ -202,7 +203,8 @@ class MaskWidget(ToolWidget):
 
     def _on_field_changed(self, *_: object) -> None:
         field = self.field.value
-        self.controls.suit(self.pixel, 33 if field is None else field.kernel_size)
+        if field is not None:
+            self.controls.suit(self.pixel, math.sqrt(2) * field.kernel_size)  # its diagonal
         self._show_statistics()
 
     def _on_changed(self) -> None:
@@ -218,7 +220,8 @@ class MaskWidget(ToolWidget):
         layer = self.linked()
         if layer is not None and layer not in self._watched:
             self._watched.add(layer)
-            self._connections.add(layer.events.labels_update, self._on_painted)
+            for event in (layer.events.paint, layer.events.labels_update):  # the latter on undo
+                self._connections.add(event, self._on_painted)
         self.statistics.show_layer(layer)
 
     def _on_succeeded(self, outcome: Any) -> None:
