@@ -216,12 +216,17 @@ class MaskWidget(ToolWidget):
         if event.source is self.linked():
             self._table_timer.start()
 
+    def _on_redrawn(self, event: Any) -> None:
+        """Follow what has no event of its own, such as undo, where that costs little."""
+        if event.source.data.size <= _MOST_PIXELS:
+            self._on_painted(event)
+
     def _show_statistics(self, *_: object) -> None:
         layer = self.linked()
         if layer is not None and layer not in self._watched:
             self._watched.add(layer)
-            for event in (layer.events.paint, layer.events.labels_update):  # the latter on undo
-                self._connections.add(event, self._on_painted)
+            self._connections.add(layer.events.paint, self._on_painted)
+            self._connections.add(layer.events.set_data, self._on_redrawn)
         self.statistics.show_layer(layer)
 
     def _on_succeeded(self, outcome: Any) -> None:
