@@ -162,8 +162,8 @@ def _images(array: Any, dtype: np.dtype[Any], inner: int) -> Iterator[NDArray[An
 def _description(tif: Any) -> str:
     """Return the note of a file as text."""
     if not tif.is_ome:
-        text: str = (tif.shaped_metadata or ({},))[0].get("Description", "")
-        return text
+        shaped: dict[str, Any] = tif.shaped_metadata[0] if tif.shaped_metadata else {}
+        return str(shaped.get("Description", ""))
     import tifffile
 
     return str(tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Description"])

@@ -91,7 +91,7 @@ def recipe_of(field: KernelField) -> Recipe | None:
 
 def pixels_digest(pixels: NDArray[Any]) -> str:
     """Return what only images of the same pixels share."""
-    return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
 def _named_image(inputs: dict[str, Any], source: Source, pixels: NDArray[Any]) -> str:
