@@ -144,8 +144,10 @@ def test_stopped_and_continued_is_the_same(tmp_path: Path, estimator: Estimator)
     assert parts.finished == (0, 1)
     parts.image_path(1).unlink()  # as if the run had been stopped between field and image
     again = Series.create(tmp_path / "parts", frames, **CHEAP)
-    reports = process(again, frames)
+    totals: list[int] = []
+    reports = process(again, frames, progress=lambda done, total, message: totals.append(total))
     assert [report.status for report in reports] == ["kept", "done", "done", "done"]
+    assert totals[-1] == pytest.approx(0.75 * totals[0])
     assert reports[0].extent == pytest.approx(3)
     assert sorted(estimator.seen) == [201, 202, 203, 204]
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import time_lapse
 
+from blurfield import Cancelled
 from blurfield.cli import main
 from blurfield.frames import frames_of, open_frames
 from blurfield.series import Series, process
@@ -130,6 +131,25 @@ def test_killed_worker_loses_no_frame(tmp_path: Path, film: Path, cluster: Any) 
     assert killed
     assert all(report.ok for report in reports)
     assert contents(tmp_path / "a") == contents(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_cluster_is_left_within_a_second(tmp_path: Path, film: Path, cluster: Any) -> None:
+    stopped: list[float] = []
+
+    def progress(done: int, total: int, message: str) -> None:
+        assert message == f"2 workers at {cluster.scheduler_address}"
+        if done:
+            stopped.append(time.monotonic())
+            raise Cancelled
+
+    with open_frames(film) as frames:
+        series = Series.create(tmp_path / "a", frames, **CHEAP)
+        with pytest.raises(Cancelled):
+            process(series, frames, progress=progress, scheduler=cluster.scheduler_address)
+        assert time.monotonic() - stopped[0] < 1
+        assert 0 < len(series.finished) < 6
+        assert all(report.ok for report in process(series, frames))
 
 
 @pytest.mark.slow

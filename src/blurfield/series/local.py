@@ -41,6 +41,7 @@ class LocalCrew:
         self._stop = threading.Event()
         self._reading = threading.Lock()
         self._under_way: dict[Task, tuple[float, str]] = {}
+        self._message = "Looking at the frames"
 
     def __enter__(self) -> LocalCrew:
         import torch
@@ -78,7 +79,9 @@ class LocalCrew:
     def state(self) -> tuple[float, str]:
         """Parts of jobs under way that are done, summed up, and what is being done."""
         states = list(self._under_way.values())
-        return sum(share for share, _ in states), states[-1][1] if states else ""
+        if states:
+            self._message = states[-1][1]
+        return sum(share for share, _ in states), self._message
 
     def _do(self, task: Task) -> FrameReport:
         import torch

@@ -38,8 +38,8 @@ class Job:
         What it is, in words for a person; "" if there is only one.
     reports : dict
         What has become of each frame so far.
-    share : float
-        Part of the work that has been done.
+    share, kept : float
+        Parts of the work that have been done, and that had been done before.
     """
 
     series: Series
@@ -47,6 +47,7 @@ class Job:
     title: str = ""
     reports: dict[int, FrameReport] = field(default_factory=dict)
     share: float = 0.0
+    kept: float = 0.0
 
     @property
     def passes(self) -> int:
@@ -242,14 +243,19 @@ def process_jobs(
         if progress is not None:
             under_way, message = crew.state()
             share = sum(job.share for job in seen) + under_way
-            progress(min(int(share * _STEPS), count * _STEPS), count * _STEPS, message)
+            # What was done before took no time, and would make the end seem near.
+            total = max(1, int((count - sum(job.kept for job in seen)) * _STEPS))
+            progress(min(int(share * _STEPS), total), total, message)
 
     def note(task: Task, report: FrameReport) -> None:
         job, before = task.job, task.job.reports.get(report.number)
         if before is not None:
             report = _both(before, report)
         job.reports[report.number] = report
-        job.share += task.part
+        if report.status == "kept":
+            job.kept += task.part
+        else:
+            job.share += task.part
         if on_report is not None and (task.deblur or job.passes == 1 or not report.ok):
             on_report(job, report)
 
