@@ -46,7 +46,8 @@ def estimate_field(source: Source, **options: Any) -> KernelField:
     pixels = source.pixels()
     options = {**_channels(source), **options}
     field: KernelField = blurfield.estimate(pixels, **options)
-    resolved = {name: field.metadata[name] for name in ("model", "gamma") if name in field.metadata}
+    known = field.metadata
+    resolved: dict[str, Any] = {name: known[name] for name in ("model", "gamma") if name in known}
     recipe = recipe_for(
         "estimate",
         "field",
