@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -121,14 +122,19 @@ class Session:
         return next(x for x in reversed(self.viewer.layers) if x.name.endswith(end))
 
     def shot(self) -> NDArray:
-        """A picture of the window."""
+        """A picture of the window, without the seconds that work took on this machine."""
+        from qtpy.QtWidgets import QApplication, QLabel
+
+        for widget in QApplication.allWidgets():
+            if isinstance(widget, QLabel):
+                widget.setText(re.sub(r"\bin [\d.]+ s\b", "in … s", widget.text()))
         settle()  # the docks, which leave the canvas its size
         self.viewer.reset_view(margin=0.02)
         settle()
         return self.viewer.screenshot(canvas_only=False, flash=False)[..., :3]
 
 
-def wait(condition: Callable[[], bool], seconds: float = 300) -> None:
+def wait(condition: Callable[[], bool], seconds: float = 1800) -> None:
     """Let the window work until something is true."""
     from qtpy.QtWidgets import QApplication
 
@@ -213,6 +219,37 @@ def mask() -> NDArray:
         return session.shot()
 
 
+def measure() -> NDArray:
+    """Measure blur, after a run on the time-lapse."""
+    with Session() as session:
+        scale = (scenes.INTERVAL, scenes.PIXEL_SIZE, scenes.PIXEL_SIZE)
+        session.viewer.add_image(
+            scene("cells").blurry,
+            name="cells",
+            scale=scale,
+            units=("s", "um", "um"),
+            axis_labels=("t", "y", "x"),
+            gamma=0.6,
+        )
+        widget = session.open("Measure blur")
+        session.finish(widget)
+        session.viewer.dims.set_current_step(0, 3)
+        return session.shot()
+
+
+def reblur() -> NDArray:
+    """Reblur / simulate, after it simulated a turning camera."""
+    with Session() as session:
+        session.viewer.add_image(scene("page").sharp, name="page", rgb=True)
+        widget = session.open("Reblur / simulate")
+        widget.task.value = "simulate"
+        widget.kind.value = "rotation"
+        widget.seed.setValue(3)
+        session.finish(widget)
+        session.show("page simulated blur", "blur vectors")
+        return session.shot()
+
+
 def page_compare() -> NDArray:
     """The top of the page in grey: blurry, deblurred, and with other settings."""
     shots = [
@@ -242,6 +279,8 @@ PICTURES: dict[str, Callable[[], NDArray]] = {
     "inspector": inspector,
     "deblur": deblur,
     "mask": mask,
+    "measure": measure,
+    "reblur": reblur,
     "page-kernels": page_kernels,
     "page-compare": page_compare,
     "street-fails": street_fails,
