@@ -206,11 +206,14 @@ def soft_weights(
         raise ValueError(f"border must be a number of pixels from 0, but is {border!r}")
     above, below, left, right = open_sides
     padded = np.pad(mask, 1, mode="edge")
-    for is_open, side in zip(
-        (above, below, left, right), (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]), strict=True
-    ):
-        if is_open:
-            padded[side] = False
+    if above:
+        padded[0] = False
+    if below:
+        padded[-1] = False
+    if left:
+        padded[:, 0] = False
+    if right:
+        padded[:, -1] = False
     if padded.all():
         return np.ones(mask.shape)
     width = min(border, _MOST_BORDER * min(mask.shape))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
+    from blurfield import KernelField
+
     from ._jobs import Job
     from .layers import LayerData
 
@@ -40,15 +42,20 @@ def deblur_active(viewer: napari.viewer.Viewer) -> Job | None:
     from ._settings import defaults
     from ._source import Source
     from ._tasks import deblur_source
-    from .layers import fields_in, is_from
+    from .layers import fields_in, is_from, stacks_in
 
     viewer = behind_proxy(viewer)
     with _explaining():
         source = Source.shown(_active(viewer), viewer.dims)
-        fields = fields_in(viewer.layers)
+        shown = (stack.shown(viewer.dims) for stack in stacks_in(viewer.layers))
+        fields = [*fields_in(viewer.layers), *(field for field in shown if field is not None)]
         field = next((f for f in fields if is_from(f, source.layer_name, source.frame)), None)
         start = defaults()
-        options = {"method": start.method, "device": start.device, "memory": start.memory or "auto"}
+        options: dict[str, Any] = {
+            "method": start.method,
+            "device": start.device,
+            "memory": start.memory or "auto",
+        }
         job = partial(deblur_source, source, field, **options)
         return _start(viewer, job, f"Deblurring {source.name}")
     return None
@@ -60,17 +67,16 @@ def mask_active(viewer: napari.viewer.Viewer) -> None:
 
     viewer = behind_proxy(viewer)
     with _explaining():
-        _add(viewer, [mask_layer(_active(viewer))])
+        _add(viewer, [mask_layer(_active_field(viewer))])
 
 
 def show_field(viewer: napari.viewer.Viewer) -> None:
     """Add again the layers that show the field of the active layer."""
-    from .functions import as_field
     from .layers import field_layers
 
     viewer = behind_proxy(viewer)
     with _explaining():
-        _add(viewer, field_layers(as_field(_active(viewer))))
+        _add(viewer, field_layers(_active_field(viewer)))
 
 
 def copy_as_python(viewer: napari.viewer.Viewer) -> None:
@@ -129,6 +135,15 @@ def _active(viewer: napari.viewer.Viewer) -> Layer:
     if layer is None:
         raise ValueError("select one layer first")
     return layer
+
+
+def _active_field(viewer: napari.viewer.Viewer) -> KernelField:
+    """Return the field of the active layer: of a stack, that of the frame shown."""
+    from .functions import as_field
+    from .layers import shown_field
+
+    layer = _active(viewer)
+    return shown_field(layer, viewer.dims) or as_field(layer)
 
 
 def _start(viewer: napari.viewer.Viewer, function: Callable[..., Any], description: str) -> Job:

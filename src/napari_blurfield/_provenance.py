@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ._recipe import RECIPE, recipe_of
-from .layers import FACTS, FIELD_ROLES, find_field
+from ._series_script import series_script
+from .layers import FACTS, FIELD_ROLES, fields_of_stack, find_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,6 +46,16 @@ def as_python(layer: Layer) -> str:
     if not isinstance(facts, dict) or "role" not in facts:
         raise ValueError(f"layer {layer.name!r} was not made by Blurfield; select one that was")
     role = facts["role"]
+    if (fields := fields_of_stack(layer)) is not None:
+        path = fields.stack.first.path
+        reader = ("import numpy as np", "np.load") if path is None else _reader(path)
+        source = _literal("STACK.npy" if path is None else path)
+        return series_script(fields, _words(layer.name), reader, source)
+    if facts.get("parameters", {}).get("regions") and RECIPE not in facts:
+        raise ValueError(
+            f"layer {layer.name!r} was deblurred in several regions, or in one that is no "
+            "rectangle; there are scripts for one rectangle only"
+        )
     recipe = _recipe(layer, facts)
     if recipe is None:
         raise ValueError(f"layer {layer.name!r} does not tell how it was made")

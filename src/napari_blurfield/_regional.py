@@ -91,11 +91,11 @@ def deblur_regions(
         What was done, as plain JSON.
     """
     pixels = source.pixels()
-    sharp = None
+    sharp: Any = None
     used = [field_for(region, fields, source) for region in regions]
     done: list[dict[str, Any]] = []
     for number, (region, field) in enumerate(zip(regions, used, strict=True)):
-        place = {
+        place: dict[str, Any] = {
             "rows": [region.rows.start, region.rows.stop],
             "cols": [region.cols.start, region.cols.stop],
             "corner": list(corner_of(field, source)),

@@ -76,11 +76,13 @@ class Region:
         if not rows.size:
             raise ValueError(f"{name} does not touch the image; draw it over the image")
         inner = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        box = [
-            slice(int(i[0] + c), int(i[-1] + c + 1))
-            for i, c in zip((rows, cols), corner, strict=True)
-        ]
-        return cls(name, *box, None if inner.all() else inner)
+        first = int(corner[0] + rows[0]), int(corner[1] + cols[0])
+        return cls(
+            name,
+            slice(first[0], first[0] + inner.shape[0]),
+            slice(first[1], first[1] + inner.shape[1]),
+            None if inner.all() else inner,
+        )
 
 
 def regions_of(layer: Layer, source: Source, point: Sequence[float] | None = None) -> list[Region]:
@@ -131,8 +133,10 @@ def _outline(corners: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
     if kind != "ellipse":
         return corners
     angle = 2 * np.pi * np.arange(_CORNERS)[:, None] / _CORNERS
-    half = [(corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2]
-    return corners[:4].mean(0) + np.cos(angle) * half[0] + np.sin(angle) * half[1]
+    down, across = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+    outline: NDArray[np.float64] = corners[:4].mean(0) + np.cos(angle) * down
+    outline += np.sin(angle) * across
+    return outline
 
 
 def _of_outline(name: str, outline: NDArray[np.float64], shape: tuple[int, int]) -> Region:
@@ -144,7 +148,8 @@ def _of_outline(name: str, outline: NDArray[np.float64], shape: tuple[int, int])
     if (last <= first).any():
         return Region.of_mask(name, np.zeros((0, 0), bool), first)
     if len(outline) == 4 and _is_upright(outline):
-        return Region(name, *(slice(int(a), int(b)) for a, b in zip(first, last, strict=True)))
+        rows, cols = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+        return Region(name, rows, cols)
     return Region.of_mask(name, polygon2mask(tuple(last - first), outline - first), first)
 
 

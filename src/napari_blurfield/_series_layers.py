@@ -173,7 +173,7 @@ class SeriesLayers:
             field = self._fields.at(position)
             if field is None:
                 return np.zeros((*before, *inner), dtype)
-            data = _PICTURES[role](LayerMaker(field, None), field, self._threshold)[0]
+            data: NDArray[Any] = _PICTURES[role](LayerMaker(field, None), field, self._threshold)[0]
             if not before:
                 return data
             return _resized(data.reshape(data.shape[0], *data.shape[-2:]), (*before, *inner))
@@ -181,6 +181,8 @@ class SeriesLayers:
         return per_frame(self._fields, part, before, inner, dtype)
 
     def _deblurred(self) -> LayerData:
+        import dask.array
+
         stack, series = self._fields.stack, self._fields.series
         first = stack.first
         if first.region is not None:
@@ -188,7 +190,7 @@ class SeriesLayers:
         elif first.axes.channels is None:
             data = series.stack()
         else:
-            data = np.moveaxis(series.stack(), len(stack.sizes), first.axes.channels)
+            data = dask.array.moveaxis(series.stack(), len(stack.sizes), first.axes.channels)
         record = {"estimate": series.record.estimate, "parameters": series.record.deblur}
         attributes = self._attributes("deblurred")
         attributes["metadata"][FACTS].update(record)
@@ -258,7 +260,7 @@ def per_frame(
         shape = (*before, *(sizes[0] for sizes in lead), *inner)
         return part([block_id[axis] for axis in axes]).reshape(shape)
 
-    made: dask.array.Array = dask.array.map_blocks(
+    made: dask.array.Array = dask.array.map_blocks(  # type: ignore[no-untyped-call]
         block,
         chunks=tuple(chunks),
         dtype=dtype,

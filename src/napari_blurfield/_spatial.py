@@ -145,7 +145,7 @@ class Placement:
 
     def to_data(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Return the pixel coordinates of points (…, ndim) given in the world."""
-        return _mapped(np.linalg.inv(self.matrix), points)
+        return _mapped(np.linalg.inv(self.matrix).astype(np.float64), points)
 
     def last(self, ndim: int) -> Placement:
         """Return the placement of the last `ndim` axes, without the ones before (time, depth)."""

@@ -14,6 +14,10 @@ from napari_blurfield._regions import Region, regions_of
 from napari_blurfield._source import Source
 from napari_blurfield.layers import FACTS, field_placement, role_of
 
+# Layers are added while a thread works, which also changes the filters of warnings: what napari
+# ignores for itself may then come through.
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
+
 BOX = np.array([[10, 20], [10, 50], [39, 50], [39, 20]], float)
 
 
@@ -373,3 +377,32 @@ def test_real_deblurring_of_a_region(viewer):
     part = np.s_[35:55, 45:65]
     assert np.abs(made.data - sharp)[part].mean() < 0.7 * np.abs(image - sharp)[part].mean()
     np.testing.assert_array_equal(made.data[:30], image[:30])
+
+
+def test_a_script_deblurs_the_region_of_all_frames(
+    deblur, viewer, brighter, finish, tmp_path, monkeypatch, capsys
+):
+    data = np.full((2, 3, 48, 64), 100, np.uint16)
+    layer = viewer.add_image(data, name="movie", axis_labels=("t", "c", "y", "x"))
+    shapes = viewer.add_shapes([BOX], name="part")
+    viewer.layers.selection.active = layer
+    deblur.region.value = shapes
+    deblur.frames.which.value = "all"
+    deblur.folder.path.setText(str(tmp_path / "first"))
+    deblur.run()
+    finish(deblur)
+    sharp = viewer.layers["movie deblurred"]
+    np.save(tmp_path / "STACK.npy", data)
+    monkeypatch.chdir(tmp_path)
+    made = {}
+    exec(compile(as_python(sharp), "script", "exec"), made)
+    np.testing.assert_array_equal(made["frame"], np.asarray(sharp.data[1]))
+
+
+def test_there_is_no_script_for_several_regions(deblur, viewer, photograph, brighter, finish):
+    viewer.add_image(photograph, name="cells")
+    deblur.region.value = viewer.add_shapes([BOX - [5, 15], np.add(BOX, [5, 12])])
+    deblur.run()
+    finish(deblur)
+    with pytest.raises(ValueError, match="one rectangle only"):
+        as_python(viewer.layers["cells deblurred"])

@@ -15,13 +15,18 @@ from blurfield import KernelField
 from blurfield.measure import motion_features
 from blurfield.mosaic_pyramid import mosaic_pyramid
 from blurfield.series import Series
-from napari_blurfield import find_field
+from napari_blurfield import _commands, find_field
 from napari_blurfield._frame_ranges import read_ranges, write_ranges
 from napari_blurfield._picked_axes import picks
+from napari_blurfield._provenance import as_python
 from napari_blurfield._series import SeriesPlan, run_series
 from napari_blurfield._stack import Stack
 from napari_blurfield.layers import is_from, role_of, shown_field, vector_spacing
 from napari_blurfield.widgets import EstimateWidget
+
+# Layers are added while a thread works, which also changes the filters of warnings: what napari
+# ignores for itself may then come through.
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
 
 PICTURES = ["mixing", "basis", "mosaic", "mask", "vectors"]
 
@@ -485,3 +490,56 @@ def test_controls_follow_the_image(estimate, viewer, photograph):
     assert estimate.takes_series
     viewer.layers.remove(stack)
     assert estimate.folder.isHidden()
+
+
+# ------------------------------------------------------------------- commands, scripts
+
+
+def test_commands_take_the_frame_shown(estimate, viewer, by_frame, finish, tmp_path, notes):
+    source = add_movie(viewer)
+    estimate.frames.which.value = "all"
+    estimate.kernels.setChecked(False)
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.run()
+    finish(estimate)
+    viewer.dims.set_point(0, 2)
+    viewer.layers.selection.active = in_viewer(viewer)["vectors"]
+    _commands.mask_active(viewer)
+    assert viewer.layers[-1].name == "movie [t 2] blur mask"
+    viewer.layers.selection.active = source
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_blurfield._tasks.deblur_source", lambda *args, **_: seen.append(args))
+        patch.setattr("napari_blurfield._commands._start", lambda _, job, words: job())
+        _commands.deblur_active(viewer)
+    assert length_of(seen[0][1]) == 7
+    assert not notes
+
+
+@pytest.mark.parametrize("kind", ["estimated", "known", "each frame"])
+def test_a_script_makes_the_results_again(
+    kind, viewer, estimate, deblur, by_frame, field, finish, tmp_path, monkeypatch
+):
+    add_movie(viewer)
+    if kind == "known":
+        deblur.field.add("known", field)
+        field.save(tmp_path / "FIELD.blurfield")
+    if kind == "each frame":
+        estimate.frames.which.value = "all"
+        estimate.folder.path.setText(str(tmp_path / "fields"))
+        estimate.run()
+        finish(estimate)
+    deblur.frames.which.value = "some"
+    deblur.frames.ranges.setText("1-2")
+    deblur.folder.path.setText(str(tmp_path / "first"))
+    deblur.run()
+    finish(deblur)
+    script = as_python(viewer.layers["movie deblurred"])
+    np.save(tmp_path / "STACK.npy", movie())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "script", "exec"), {})
+    first, again = Series.open("first"), Series.open("RESULTS")
+    assert again.finished == (1, 2)
+    for number in (1, 2):
+        np.testing.assert_array_equal(again.image(number), first.image(number))
+        np.testing.assert_array_equal(again.field(number).basis, first.field(number).basis)
