@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Qt
@@ -44,8 +45,8 @@ class MaskControls(QObject):
     changed = Signal()
 
     def __init__(self, tool: ToolWidget) -> None:
-        super().__init__(tool)
-        self._tool = tool
+        super().__init__()
+        self._tool = weakref.proxy(tool)  # the tool goes as soon as nobody else holds it
         self._pixel = PixelSize()
         self._scale = PixelSize()
         self._add_criterion()
