@@ -88,7 +88,7 @@ def test_killed_and_continued_is_the_same(tmp_path: Path) -> None:
 def cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", host="127.0.0.1"
     ) as local:
         yield local
 
@@ -138,7 +138,7 @@ def test_cluster_is_left_within_a_second(tmp_path: Path, film: Path, cluster: An
     stopped: list[float] = []
 
     def progress(done: int, total: int, message: str) -> None:
-        assert message == f"2 workers at {cluster.scheduler_address}"
+        assert message.endswith(f" at {cluster.scheduler_address}")
         if done:
             stopped.append(time.monotonic())
             raise Cancelled
