@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._layer_notes import attributes_from, colormap_from, colormap_note, note_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".blurfield.tif", ".blurfield.tiff")
 
 _TIFF = (".tif", ".tiff")
-#: Number of the note's format that this version writes; it reads all up to this one.
-_FORMAT = 1
 #: Appearance of image layers that is plain JSON.
 _IMAGE_LOOK = ("contrast_limits", "gamma", "blending", "opacity", "interpolation2d")
 _LABELS_LOOK = ("blending", "opacity")
@@ -88,7 +88,7 @@ def write_layer(path: str, data: Any, attributes: dict[str, Any], kind: str) -> 
             path,
             pixels,
             letters + "S" * rgb,
-            _note(layer, placement, kind),
+            _note(layer),
             _pixel_size(placement, letters),
         )
     except ValueError as error:
@@ -149,50 +149,34 @@ def _pixel_size(placement: Placement, letters: str) -> dict[str, tuple[float, st
     }
 
 
-def _note(layer: Layer, placement: Placement, kind: str) -> dict[str, Any]:
+def _note(layer: Layer) -> dict[str, Any]:
     """Return what napari knows of a layer, as plain JSON."""
-    look = {
-        name: getattr(layer, name) for name in (_LABELS_LOOK if kind == "labels" else _IMAGE_LOOK)
-    }
-    note = {
-        "format": _FORMAT,
-        "type": kind,
-        "name": layer.name,
-        "rgb": bool(getattr(layer, "rgb", False)),
-        "place": placement.to_json(),
-        "look": {name: _plain(value) for name, value in look.items()},
-        "metadata": {key: value for key, value in layer.metadata.items() if _is_json(value)},
-    }
-    if kind == "labels":
-        note["colors"] = _label_colors(layer)
-        note["features"] = json.loads(layer.features.to_json(orient="split"))
-    elif not note["rgb"]:
-        note["colormap"] = _colormap(layer)
-    return note
+    from napari.layers import Labels
+
+    if isinstance(layer, Labels):
+        return {
+            **note_of(layer, _LABELS_LOOK),
+            "rgb": False,
+            "colors": _label_colors(layer),
+            "features": json.loads(layer.features.to_json(orient="split", double_precision=15)),
+        }
+    note = {**note_of(layer, _IMAGE_LOOK), "rgb": bool(layer.rgb)}
+    return note if layer.rgb else {**note, "colormap": colormap_note(layer.colormap)}
 
 
 def _read(path: str) -> LayerData:
     from blurfield.annotated_tiff import read_annotated
 
-    from ._spatial import Placement
-
     data, note = read_annotated(path)
     try:
-        if int(note["format"]) > _FORMAT:
-            raise ValueError("it was written by a newer version of this plugin")
         kind = str(note["type"])
-        attributes: dict[str, Any] = {
-            "name": str(note["name"]),
-            "metadata": dict(note["metadata"]),
-            **Placement.from_json(note["place"]).to_layer(),
-            **note["look"],
-        }
+        attributes = attributes_from(note)
         if kind == "labels":
             attributes |= _labels_attributes(note)
         else:
             attributes["rgb"] = bool(note["rgb"])
         if "colormap" in note:
-            attributes["colormap"] = _read_colormap(note["colormap"])
+            attributes["colormap"] = colormap_from(note["colormap"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: what it tells of the layer is {error}") from error
     return data, attributes, kind
@@ -201,10 +185,12 @@ def _read(path: str) -> LayerData:
 def _labels_attributes(note: dict[str, Any]) -> dict[str, Any]:
     from pandas import DataFrame
 
-    features = note["features"]
-    attributes: dict[str, Any] = {
-        "features": DataFrame(features["data"], columns=features["columns"])
-    }
+    stored = note["features"]
+    features = DataFrame(stored["data"], columns=stored["columns"])
+    for name in features:
+        if features[name].isna().all():  # JSON has no NaN
+            features[name] = features[name].astype(float)
+    attributes: dict[str, Any] = {"features": features}
     if note["colors"] is not None:
         attributes["colormap"] = {key: tuple(color) for key, color in note["colors"]}
     return attributes
@@ -218,34 +204,6 @@ def _label_colors(layer: Layer) -> list[list[Any]] | None:
         return None
     colors = layer.colormap.color_dict.items()
     return [[key if key is None else int(key), [float(x) for x in c]] for key, c in colors]
-
-
-def _colormap(layer: Layer) -> dict[str, Any]:
-    return {
-        "name": layer.colormap.name,
-        "colors": layer.colormap.colors.tolist(),
-        "controls": layer.colormap.controls.tolist(),
-    }
-
-
-def _read_colormap(stored: dict[str, Any]) -> Any:
-    from napari.utils.colormaps import AVAILABLE_COLORMAPS, Colormap
-
-    if stored["name"] in AVAILABLE_COLORMAPS:
-        return stored["name"]
-    return Colormap(stored["colors"], name=stored["name"], controls=stored["controls"])
-
-
-def _plain(value: Any) -> Any:
-    return list(map(float, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 __all__ = ["SUFFIXES", "read_images", "restore", "write_image", "write_labels", "write_layer"]

@@ -1,4 +1,4 @@
-"""Open ``.blurfield`` files as the layers that estimation adds, and images saved beside them."""
+"""Open ``.blurfield`` files as the layers that estimation adds, and layers saved one by one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ _SUFFIX = ".blurfield"
 def get_reader(path: str | list[str]) -> Reader | None:
     """Return a function that reads `path`, or None if these are not files of this plugin."""
     from ._image_files import SUFFIXES, read_images
+    from ._vector_files import NOTED, read_vectors
 
     paths = [path.lower()] if isinstance(path, str) else [p.lower() for p in path]
     if all(p.endswith(_SUFFIX) for p in paths):
         return read_fields
+    if all(p.endswith(NOTED) for p in paths):
+        return read_vectors
     return read_images if all(p.endswith(SUFFIXES) for p in paths) else None
 
 

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from napari.layers import Image, Labels, Layer, Vectors
 from npe2 import PluginManifest
+from pandas.testing import assert_frame_equal
 
 from blurfield import KernelField
 from napari_blurfield import deblur_layer, estimate_layers, find_field, mask_layer
@@ -18,7 +19,7 @@ from napari_blurfield._groups import members
 from napari_blurfield._image_files import axis_letters, read_images, restore, write_layer
 from napari_blurfield._provenance import as_python
 from napari_blurfield._readers import get_reader, read_fields
-from napari_blurfield._vector_files import write_vectors
+from napari_blurfield._vector_files import read_vectors, write_vectors
 from napari_blurfield._writers import write_field
 from napari_blurfield.layers import FACTS, field_layers, role_of
 
@@ -48,6 +49,9 @@ def assert_same_place(layer, source):
 def again(layer, folder):
     """Save a layer in our own format and read it."""
     data, attributes, kind = layer.as_layer_data_tuple()
+    if kind == "vectors":
+        (path,) = write_vectors(str(folder / "saved.blurfield.csv"), data, attributes)
+        return created(get_reader(path)(path)[0])
     (path,) = write_layer(str(folder / "saved.blurfield.tif"), data, attributes, kind)
     return created(get_reader(path)(path)[0])
 
@@ -94,8 +98,7 @@ class TestPlace:
         layer = layers[role]
         plane = Image(np.zeros(source.data.shape[-2:]), **last_two(source))
         assert_same_place(layer, plane)
-        if role != "vectors":
-            assert_same_place(again(layer, tmp_path), plane)
+        assert_same_place(again(layer, tmp_path), plane)
         if role != "deblurred":
             (path,) = write_field(str(tmp_path / "f.blurfield"), [layer.as_layer_data_tuple()])
             reread = {role_of(x): x for x in map(created, read_fields(path))}
@@ -117,9 +120,10 @@ class TestPlace:
         reread = {role_of(x): x for x in map(created, read_fields(path))}
         assert_same_place(reread[role], layer)
 
-    @pytest.mark.parametrize("kind", ["image", "labels"])
+    @pytest.mark.parametrize("kind", ["image", "labels", "vectors"])
     def test_stacks(self, placed_stack, tmp_path, kind):
-        data = np.arange(2 * 3 * 8 * 9).reshape(2, 3, 8, 9).astype(np.uint16)
+        shape = (7, 2, 4) if kind == "vectors" else (2, 3, 8, 9)
+        data = np.arange(np.prod(shape)).reshape(shape).astype(np.uint16)
         layer = Layer.create(data, {**placed_stack, "name": "a"}, kind)
         reread = again(layer, tmp_path)
         assert_same_place(reread, layer)
@@ -172,7 +176,7 @@ def test_a_painted_mask_comes_back_as_labels(field, tmp_path):
     assert isinstance(reread, Labels)
     np.testing.assert_array_equal(reread.data, mask.data)
     assert dict(reread.colormap.color_dict).keys() == dict(mask.colormap.color_dict).keys()
-    assert reread.features.equals(mask.features)
+    assert_frame_equal(reread.features, mask.features)
     reread.data[0, 0] = 3  # can still be painted
     assert isinstance(again(Labels(np.zeros((5, 6), int)), tmp_path), Labels)
 
@@ -273,6 +277,29 @@ def test_vectors_as_a_table(quick, photograph, tmp_path):
     np.testing.assert_allclose(
         [float(row["length"]) for row in rows], layer.features["length"], rtol=1e-6
     )
+
+
+def test_vectors_come_back_whole(quick, photograph, placed, tmp_path):
+    source = Image(photograph, name="a", **placed)
+    layer = created(estimate_layers(source, progress=quiet)[-1])
+    reread = again(layer, tmp_path)
+    np.testing.assert_array_equal(reread.data, layer.data)
+    assert list(reread.features) == list(layer.features)
+    np.testing.assert_allclose(reread.features["angle"], layer.features["angle"], rtol=1e-6)
+    np.testing.assert_allclose(reread.edge_color, layer.edge_color, atol=1e-6)
+    for name in ("name", "opacity", "edge_width", "vector_style", "edge_contrast_limits"):
+        assert getattr(reread, name) == getattr(layer, name), name
+    assert reread.metadata[FACTS] == layer.metadata[FACTS]
+
+
+def test_other_tables_are_refused(tmp_path):
+    path = tmp_path / "a.blurfield.csv"
+    path.write_text("index,axis-0\n0,1\n")
+    with pytest.raises(ValueError, match="not a table that was saved with"):
+        read_vectors(str(path))
+    path.write_text("# blurfield: {}\nindex\n")
+    with pytest.raises(ValueError, match="is damaged"):
+        read_vectors([str(path)])
 
 
 def test_vectors_without_features(tmp_path):
