@@ -215,19 +215,20 @@ def _summary(count: int, bad: Sequence[str], seconds: float, used: str) -> str:
 
 
 def measurement_layer_data(
-    stack: Stack, rows: Sequence[Mapping[str, Any]], column: str
+    plan: MeasuringPlan, rows: Sequence[Mapping[str, Any]], column: str
 ) -> LayerData:
     """Return a Points layer with the figures: a mark in each frame, or in each region of it.
 
     Parameters
     ----------
-    stack : Stack
-        The frames that were measured.
+    plan : MeasuringPlan
+        What was measured.
     rows : sequence of mapping
         The table, of which each row becomes a point with all figures as its features.
     column : str
         The quantity that is written beside the points.
     """
+    stack = plan.stack
     height, width = stack.first.shape
     axes = stack.first.axes
     points = np.zeros((len(rows), axes.ndim))
@@ -246,7 +247,9 @@ def measurement_layer_data(
             FACTS: {
                 "role": "measurements",
                 "version": blurfield.__version__,
-                "image": stack.name,
+                "source": stack.first.to_json(),
+                "parameters": {**plan.estimate, "min_extent": plan.min_extent},
+                "unit": plan.pixel.unit,
                 "quantity": column,
             }
         },

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from qtpy.QtGui import QColor
 
 import blurfield
 from blurfield import KernelField
+from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._measuring import stack_of
-from napari_blurfield.layers import FACTS, SOURCE
+from napari_blurfield.layers import FACTS, FIELDS, SOURCE
 from napari_blurfield.widgets import MeasureWidget
 
 #: Blur of each frame in pixels: three frames are bad.
@@ -256,6 +259,23 @@ def test_fields_that_are_there_are_used(measure, viewer, lapse, estimated, finis
     assert measure.results.rows[4]["extent_median"] == pytest.approx(9, 1e-3)
 
 
+def test_fields_of_a_time_lapse_are_used(measure, viewer, lapse, estimated, finish, tmp_path):
+    stack = stack_of(viewer.add_image(lapse, name="cells"))
+    field = KernelField.uniform(line(5), SHAPE)
+    series = SimpleNamespace(
+        field_path=lambda number: tmp_path / str(number), field=lambda number: field
+    )
+    for number in (2, 3):
+        (tmp_path / str(number)).touch()
+    shown = viewer.add_labels(np.zeros((12, *SHAPE), int))
+    shown.metadata = {FACTS: {"role": "mask"}, FIELDS: FieldStack(series, stack)}
+    measure.run()
+    finish(measure)
+    extents = [round(row["extent_median"]) for row in measure.results.rows]
+    assert extents == [1, 1, 5, 5, *LENGTHS[4:]]
+    assert len(estimated) == 10
+
+
 def test_table_becomes_a_layer_of_points(measure, viewer, lapse, estimated, finish, notes):
     measure.add_layer()
     assert "no measurements" in notes[-1].message
@@ -271,7 +291,9 @@ def test_table_becomes_a_layer_of_points(measure, viewer, lapse, estimated, fini
     assert (layer.extent.world[1] <= image.extent.world[1]).all()
     assert layer.features["flagged"].sum() == 3
     assert layer.features["words"][4] == "4.5 µm, flagged"
-    assert layer.metadata[FACTS]["role"] == "measurements"
+    facts = json.loads(json.dumps(layer.metadata[FACTS]))
+    assert (facts["role"], facts["unit"]) == ("measurements", "µm")
+    assert facts["parameters"]["model"] == "auto"
     assert roles(viewer) == [None, "measurements"]
     np.testing.assert_array_equal(layer.scale, image.scale)
     assert layer.units == image.units

@@ -71,10 +71,9 @@ class MeasureWidget(ImageToolWidget):
         self.add_computing_rows()
         self.results = Measurements()
         self.add_below(self.results)
-        #: What the rows are about: the frames, and everything else that decides on the figures.
-        self._stack: Stack | None = None
+        #: What was measured, and of this, what decides on the figures.
+        self._measured: MeasuringPlan | None = None
         self._about: Hashable = None
-        self._wanted: tuple[int, ...] = ()
         self._run = 0
         self._messenger = _Messenger()
         self._messenger.found.connect(self._on_rows)
@@ -135,7 +134,7 @@ class MeasureWidget(ImageToolWidget):
                 left = plan.numbers
                 self.results.begin(self._color_of)
             self.capture(layer)
-            self._stack, self._about, self._wanted = plan.stack, about, plan.numbers
+            self._measured, self._about = plan, about
             self._run += 1
             tell = partial(self._messenger.found.emit, self._run)
             job = partial(measure_stack, replace(plan, numbers=left), on_frame=tell)
@@ -144,9 +143,9 @@ class MeasureWidget(ImageToolWidget):
 
     def go_to_frame(self, number: int) -> None:
         """Let the viewer show a frame that was measured."""
-        stack = self._stack
-        if stack is None:
+        if self._measured is None:
             return
+        stack = self._measured.stack
         place = stack.first.placement
         point = np.zeros(place.ndim)
         point[list(stack.first.axes.frames)] = stack.position(number)
@@ -159,11 +158,8 @@ class MeasureWidget(ImageToolWidget):
     def add_layer(self) -> None:
         """Add the table as a Points layer, as the button does."""
         with self.explaining():
-            if self._stack is None or not self.results.rows:
-                raise ValueError("there are no measurements yet")
-            data = measurement_layer_data(
-                self._stack, self.results.rows, self.results.quantity.value
-            )
+            plan, rows = self._known()
+            data = measurement_layer_data(plan, rows, self.results.quantity.value)
             active = self.viewer.layers.selection.active
             self.viewer.add_layer(Layer.create(*data))
             self.viewer.layers.selection.active = active
@@ -180,11 +176,15 @@ class MeasureWidget(ImageToolWidget):
         """
         from blurfield.measurement import write_table
 
-        rows = self.results.rows
-        if self._stack is None or not rows:
-            raise ValueError("there are no measurements yet")
-        write_table(path, [{"image": self._stack.name, **row} for row in rows])
+        plan, rows = self._known()
+        write_table(path, [{"image": plan.stack.name, **row} for row in rows])
         self.status.setText(f"Saved {len(rows)} rows to {path}.")
+
+    def _known(self) -> tuple[MeasuringPlan, list[Row]]:
+        rows = self.results.rows
+        if self._measured is None or not rows:
+            raise ValueError("there are no measurements yet")
+        return self._measured, rows
 
     # ----------------------------------------------------------------------- plan
 
@@ -247,7 +247,8 @@ class MeasureWidget(ImageToolWidget):
 
     def _show_frame(self, *_: object) -> None:
         """Mark the frame that the viewer shows in the plot and the table."""
-        layer, stack = self.image.value, self._stack
+        layer = self.image.value
+        stack = None if self._measured is None else self._measured.stack
         frame = None
         if layer is not None and stack is not None and str(layer.unique_id) == stack.identity:
             try:
@@ -272,11 +273,12 @@ class MeasureWidget(ImageToolWidget):
     def _on_cancelled(self) -> None:
         super()._on_cancelled()
         self.results.refresh()
-        done = {row["frame"] for row in self.results.rows} & set(self._wanted)
+        wanted = set() if self._measured is None else set(self._measured.numbers)
+        done = {row["frame"] for row in self.results.rows} & wanted
         if done:
             self.status.setText(
-                f"Cancelled; {len(done)} of {len(self._wanted)} frames are measured. Run it again "
-                "to go on from there."
+                f"Cancelled; {len(done)} of {len(wanted)} frames are measured. Run it again to go "
+                "on from there."
             )
 
     def _save(self, path: str) -> None:
