@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ import tifffile
 import torch
 
 import blurfield.estimation
+import blurfield.restoration
 from blurfield import Cancelled, KernelField, similarity
 from blurfield.frames import frames_of, frames_of_files
 from blurfield.series import Series, median_field, process
@@ -298,6 +301,35 @@ def test_stops_within_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(Cancelled):
         process(series, frames, progress=progress, workers=3)
     assert time.monotonic() - stopped[0] < 1
+
+
+def test_import_loads_neither_torch_nor_dask() -> None:
+    code = (
+        "import sys, blurfield.series; print({'torch', 'dask', 'distributed'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_workers_share_the_memory(
+    tmp_path: Path, estimator: Estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each may use is no part of the results: one frame needs much less."""
+    monkeypatch.setattr("blurfield.compute.available_memory", lambda device: 2_000_000_000)
+    limits: list[Any] = []
+    deblur = blurfield.restoration.deblur
+
+    def noted(*args: Any, **options: Any) -> Any:
+        limits.append(options.get("memory"))
+        return deblur(*args, **options)
+
+    monkeypatch.setattr(blurfield.restoration, "deblur", noted)
+    frames = lazily(stack(2))
+    for workers in (1, 2):
+        series = Series.create(tmp_path / str(workers), frames, **CHEAP)
+        process(series, frames, workers=workers)
+    assert limits == [None, None, 600_000_000, 600_000_000]
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
 def test_workers_are_counted(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import time_lapse
+import torch
 
 from blurfield import Cancelled
 from blurfield.cli import main
@@ -170,17 +171,21 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_p
         "tcp://10.0.0.1:2": {"name": 1, "host": "10.0.0.1"},
         "tcp://10.0.0.2:1": {"name": "b", "host": "10.0.0.2"},
     }
-    ranks = cluster_module._ranks(workers)
-    assert ranks == {"0": 0, "1": 1, "b": 0}
+    places = cluster_module._places(workers)
+    assert places == {"0": (0, 2), "1": (1, 2), "b": (0, 1)}
     frames = frames_of(np.zeros((1, 48, 48), np.uint8), "TYX")
 
-    def device(folder: str, rank: int, **settings: Any) -> dict[str, Any]:
-        estimate = {**CHEAP["estimate"], **settings}
-        series = Series.create(tmp_path / folder, frames, estimate=estimate, deblur=None)
-        return cluster_module._device(series, rank)
+    def where(folder: str, worker: str, **settings: Any) -> dict[str, Any]:
+        changed = {kind: {**values, **settings} for kind, values in CHEAP.items()}
+        series = Series.create(tmp_path / folder, frames, **changed)
+        return cluster_module._where(series, places[worker])
 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert device("a", 3) == {"device": "cuda:1"}
-    assert device("b", 1, device="cpu") == device("c", 1, device="cuda:0") == {}
+    assert where("a", "1") == {"device": "cuda:1"}
+    assert where("b", "b", device="cpu") == {}
+    free = "blurfield.compute.available_memory"
+    monkeypatch.setattr(free, lambda device: 1_000_000_000)
+    assert where("b", "0", device="cpu") == {"memory": 300_000_000}
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    assert device("a", 3) == {}
+    monkeypatch.setattr(cluster_module, "choose_device", lambda name: torch.device("cuda"))
+    assert where("a", "1") == {}

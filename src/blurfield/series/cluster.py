@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from blurfield.compute import choose_device
 from blurfield.frames import FrameFile, ImageFiles
 
 from .report import FrameReport
-from .work import failed, make_frame
+from .work import failed, make_frame, share_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,7 +111,7 @@ class ClusterCrew:
             task.number,
             read,
             task.deblur,
-            _ranks(workers),
+            _places(workers),
             pure=False,
             resources={_GPU: 1} if gpus else None,
         )
@@ -182,42 +183,53 @@ class _Remote:
         return report
 
 
+class _Place(NamedTuple):
+    """Where a worker stands among those of its machine: its rank, and how many there are."""
+
+    rank: int = 0
+    among: int = 1
+
+
 def _on_worker(
-    series: Series, number: int, read: Reader, deblur: bool, ranks: Mapping[str, int]
+    series: Series, number: int, read: Reader, deblur: bool, places: Mapping[str, _Place]
 ) -> FrameReport:
     """Do a task; runs on a worker."""
     import torch
     from distributed import get_worker
 
-    rank = ranks.get(str(get_worker().name), 0)
+    place = places.get(str(get_worker().name), _Place())
     before = torch.get_num_threads()
     with _turn:
         torch.set_num_threads(series.record.threads)
         try:
-            where = _device(series, rank)
-            return make_frame(series, number, read, deblur=deblur, where=where)
+            return make_frame(series, number, read, deblur=deblur, where=_where(series, place))
         finally:
             torch.set_num_threads(before)
 
 
-def _ranks(workers: Mapping[str, Any]) -> dict[str, int]:
-    """Rank of each worker, by name, among those of its machine; a restarted one keeps its name."""
-    ranks: dict[str, int] = {}
-    count: dict[str, int] = {}
-    for worker in sorted(workers.values(), key=lambda worker: str(worker["name"])):
-        ranks[str(worker["name"])] = count.get(worker["host"], 0)
-        count[worker["host"]] = ranks[str(worker["name"])] + 1
-    return ranks
+def _places(workers: Mapping[str, Any]) -> dict[str, _Place]:
+    """Place of each worker, by its name, which one that is restarted keeps."""
+    hosts: dict[str, list[str]] = {}
+    for worker in workers.values():
+        hosts.setdefault(worker["host"], []).append(str(worker["name"]))
+    return {
+        name: _Place(rank, len(names))
+        for names in hosts.values()
+        for rank, name in enumerate(sorted(names))
+    }
 
 
-def _device(series: Series, rank: int) -> dict[str, Any]:
-    """A GPU of its own for each worker of a machine, where they all see all of them.
+def _where(series: Series, place: _Place) -> dict[str, Any]:
+    """A GPU for each worker of a machine, or its share of the machine's memory.
 
-    Where CUDA_VISIBLE_DEVICES shows each worker one GPU, nothing has to be chosen.
+    Where CUDA_VISIBLE_DEVICES shows each worker one GPU, there is nothing to choose.
     """
     import torch
 
     settings = [series.record.estimate, series.record.deblur or {}]
-    open_to_choice = all(each.get("device", "auto") in ("auto", "cuda") for each in settings)
-    gpus = torch.cuda.device_count() if open_to_choice else 0
-    return {"device": f"cuda:{rank % gpus}"} if gpus > 1 else {}
+    names = {str(each.get("device", "auto")) for each in settings}
+    gpus = torch.cuda.device_count() if names <= {"auto", "cuda"} else 0
+    if gpus > 1:
+        return {"device": f"cuda:{place.rank % gpus}"}
+    device = choose_device(settings[1].get("device", "auto"))
+    return share_of_memory(series, place.among) if device.type == "cpu" else {}

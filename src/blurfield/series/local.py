@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from blurfield.compute import Cancelled
 
-from .work import make_frame
+from .work import make_frame, share_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,19 +98,8 @@ class LocalCrew:
                 raise Cancelled
             self._under_way[task] = (task.part * done / total, f"{task.title}: {message}")
 
+        where = share_of_memory(series, self._workers)
         try:
-            return make_frame(
-                series, task.number, read, progress, deblur=task.deblur, where=self._where(task)
-            )
+            return make_frame(series, task.number, read, progress, deblur=task.deblur, where=where)
         finally:
             self._under_way.pop(task, None)
-
-    def _where(self, task: Task) -> dict[str, Any]:
-        """Memory of each thread, where nobody has set a limit."""
-        settings = task.job.series.record.deblur or {}
-        if self._workers == 1 or settings.get("memory", "auto") != "auto":
-            return {}
-        from blurfield.compute import available_memory, choose_device, usable_share
-
-        device = choose_device(settings.get("device", "auto"))
-        return {"memory": int(usable_share(device) * available_memory(device) / self._workers)}

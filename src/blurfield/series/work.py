@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     #: Reads a frame.
     Reader = Callable[[int], NDArray[Any]]
 
-__all__ = ["failed", "make_frame"]
+__all__ = ["failed", "make_frame", "share_of_memory"]
 
 #: What is wrong with a frame or with the settings for it, as opposed to the disk or the program.
 _BAD = (ValueError, TypeError, MemoryError)
@@ -91,6 +91,30 @@ def _read(read: Reader, number: int) -> NDArray[Any]:
         return read(number)
     except Exception as error:  # whatever made a lazy array can have failed
         raise ValueError(str(error) or type(error).__name__) from error
+
+
+def share_of_memory(series: Series, among: int) -> dict[str, Any]:
+    """What each of several who work at a time on this computer may use to deblur.
+
+    Parameters
+    ----------
+    series : Series
+        Its settings come first, if they set a limit.
+    among : int
+        How many there are.
+
+    Returns
+    -------
+    dict
+        ``memory`` for `make_frame`, or nothing.
+    """
+    from blurfield.compute import available_memory, choose_device, usable_share
+
+    settings = series.record.deblur or {}
+    if among == 1 or settings.get("memory", "auto") != "auto":
+        return {}
+    device = choose_device(settings.get("device", "auto"))
+    return {"memory": int(usable_share(device) * available_memory(device) / among)}
 
 
 def _estimate(
