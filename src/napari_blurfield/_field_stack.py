@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._source import frame_name
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +45,11 @@ class FieldStack:
     def name(self) -> str:
         """Name of the layer whose blur it is."""
         return self.stack.name
+
+    @property
+    def title(self) -> str:
+        """Name for people: the layer's, and which region of it."""
+        return frame_name(self.name, (), (), self.stack.first.region)
 
     def has(self, number: int) -> bool:
         """Return whether the field of a frame is there."""

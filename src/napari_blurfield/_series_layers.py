@@ -133,7 +133,7 @@ class SeriesLayers:
 
     def _attributes(self, role: str) -> dict[str, Any]:
         return {
-            "name": f"{self._fields.name} {ROLES[role]}",
+            "name": f"{self._fields.title} {ROLES[role]}",
             "metadata": {FACTS: {"role": role, **self._facts}, FIELDS: self._fields},
         }
 
@@ -193,6 +193,7 @@ class SeriesLayers:
             data = dask.array.moveaxis(series.stack(), len(stack.sizes), first.axes.channels)
         record = {"estimate": series.record.estimate, "parameters": series.record.deblur}
         attributes = self._attributes("deblurred")
+        attributes["name"] = f"{self._fields.name} {ROLES['deblurred']}"  # all of it
         attributes["metadata"][FACTS].update(record)
         attributes.update(rgb=first.rgb, cache=False, **first.appearance)
         return data, {**attributes, **first.placement.to_layer()}, "image"

@@ -316,8 +316,10 @@ def test_a_region_of_all_frames(deblur, viewer, brighter, finish, tmp_path, note
     values = np.asarray(sharp.data)
     assert values[2, 25, 35] == 150
     assert (values[:, :10] == 100).all()
-    mask = viewer.layers["movie blur mask"]
+    mask = viewer.layers["movie [part] blur mask"]
     np.testing.assert_allclose(mask.data_to_world((0, 0, 0)), layer.data_to_world((0, 10, 20)))
+    assert deblur.field.currentText() == "movie [part], each frame"
+    assert deblur.field.value.shape == (30, 31)
     shapes.add([BOX / 4])
     deblur.run()
     assert "select one of the shapes" in notes[0].message

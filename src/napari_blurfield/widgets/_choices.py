@@ -257,7 +257,7 @@ class FieldChoice(Choice):
         fields = fields_in(self._viewer.layers)
         stacks = stacks_in(self._viewer.layers)
         names = [source_name(field) for field in fields]
-        names = _told_apart([*names, *(f"{stack.name}, each frame" for stack in stacks)])
+        names = _told_apart([*names, *(f"{stack.title}, each frame" for stack in stacks)])
         entries = zip(names, [*fields, *stacks], strict=True)
         self.fill([*self._first, *entries, *self._opened])
         if self._first and self.currentIndex() == 0:
