@@ -166,44 +166,50 @@ def measure_stack(
     started = time.monotonic()
     used = loaded_device(str(plan.estimate.get("device", "auto")), progress)
     frames = plan.stack.frames()
-    order = {number: place for place, number in enumerate(plan.numbers)}
     bad: list[str] = []
-
-    def field_of(number: int) -> KernelField:
-        begun = order[number] * _STEPS
-        words = f"Frame {order[number] + 1} of {len(order)}"
-
-        def within(done: int, total: int, message: str) -> None:
-            part = _STEPS * done // total if total else 0
-            progress(begun + min(part, _STEPS - 1), len(order) * _STEPS, f"{words}: {message}")
-
-        within(0, 0, "reading …")
-        found = plan.known(number)
-        if found is None:
-            found = blurfield.estimate(
-                frames[number],
-                channel_axis=frames.channel_axis,
-                progress=within,
-                **plan.estimate,
-            )
-        within(1, 1, "measuring …")
-        return found.to("cpu")
-
-    def leave_out(number: int, error: ValueError) -> None:
-        bad.append(f"frame {number}: {error}")
-
     measured = measure_frames(
         frames,
-        field_of,
+        _Fields(plan, frames, progress).of,
         label_frames(plan.labels, frames) if plan.labels is not None else lambda _: None,
         numbers=plan.numbers,
         min_extent=plan.min_extent,
         pixel_size=plan.pixel.sides,
-        on_bad=leave_out,
+        on_bad=lambda number, error: bad.append(f"frame {number}: {error}"),
     )
     for rows in measured:
         on_frame([{**row, "unit": plan.pixel.unit} for row in rows])
     return Outcome([], _summary(len(plan.numbers), bad, time.monotonic() - started, used))
+
+
+class _Fields:
+    """The fields of frames: those that are known, and the others estimated."""
+
+    def __init__(self, plan: MeasuringPlan, frames: Frames, progress: ProgressCallback) -> None:
+        self._plan = plan
+        self._frames = frames
+        self._progress = progress
+        self._place = {number: place for place, number in enumerate(plan.numbers)}
+
+    def of(self, number: int) -> KernelField:
+        """Return the field of a frame."""
+        place, count = self._place[number], len(self._place)
+
+        def within(done: int, total: int, message: str) -> None:
+            part = min(_STEPS * done // total, _STEPS - 1) if total else 0
+            words = f"Frame {place + 1} of {count}: {message}"
+            self._progress(place * _STEPS + part, count * _STEPS, words)
+
+        within(0, 0, "reading …")
+        found = self._plan.known(number)
+        if found is None:
+            found = blurfield.estimate(
+                self._frames[number],
+                channel_axis=self._frames.channel_axis,
+                progress=within,
+                **self._plan.estimate,
+            )
+        within(1, 1, "measuring …")
+        return found.to("cpu")
 
 
 def _summary(count: int, bad: Sequence[str], seconds: float, used: str) -> str:
@@ -229,44 +235,51 @@ def measurement_layer_data(
         The quantity that is written beside the points.
     """
     stack = plan.stack
-    height, width = stack.first.shape
-    axes = stack.first.axes
-    points = np.zeros((len(rows), axes.ndim))
-    for point, row in zip(points, rows, strict=True):
-        point[list(axes.frames)] = stack.position(row["frame"])
-        whole = row["label"] == 0
-        point[-2] = _CORNER * height if whole else row["centre_y"]
-        point[-1] = _CORNER * width if whole else row["centre_x"]
     names = list(dict.fromkeys(name for row in rows for name in row))
     features = {name: [row.get(name) for row in rows] for name in names}
     features["words"] = [_mark(row, column) for row in rows]
-    colors = [_BAD_COLOR if row.get("flagged") else _GOOD_COLOR for row in rows]
+    facts = {
+        "role": "measurements",
+        "version": blurfield.__version__,
+        "source": stack.first.to_json(),
+        "parameters": {**plan.estimate, "min_extent": plan.min_extent},
+        "unit": plan.pixel.unit,
+        "quantity": column,
+    }
     attributes = {
         "name": f"{stack.name} {ROLES['measurements']}",
-        "metadata": {
-            FACTS: {
-                "role": "measurements",
-                "version": blurfield.__version__,
-                "source": stack.first.to_json(),
-                "parameters": {**plan.estimate, "min_extent": plan.min_extent},
-                "unit": plan.pixel.unit,
-                "quantity": column,
-            }
-        },
+        "metadata": {FACTS: facts},
         "features": features,
-        "face_color": np.array(colors) if colors else _GOOD_COLOR,
-        "border_width": 0,
-        "symbol": ["triangle_up" if row.get("flagged") else "disc" for row in rows] or "disc",
-        "size": max(2.0, min(height, width) / 30),
-        "text": {
-            "string": "{words}",
-            "anchor": "upper_left",
-            "size": 10,
-            "color": np.array(colors) if colors else _GOOD_COLOR,
-        },
+        "size": max(2.0, min(stack.first.shape) / 30),
+        **_look(rows),
         **stack.first.placement.to_layer(),
     }
-    return points, attributes, "points"
+    return np.array([_point(row, stack) for row in rows]), attributes, "points"
+
+
+def _point(row: Mapping[str, Any], stack: Stack) -> list[float]:
+    """Return where a row is marked: on the region, or in the corner for a whole frame."""
+    height, width = stack.first.shape
+    axes = stack.first.axes
+    point = [0.0] * axes.ndim
+    for axis, index in zip(axes.frames, stack.position(row["frame"]), strict=True):
+        point[axis] = index
+    whole = row["label"] == 0
+    point[-2] = _CORNER * height if whole else row["centre_y"]
+    point[-1] = _CORNER * width if whole else row["centre_x"]
+    return point
+
+
+def _look(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how points look: flagged ones differ in colour and shape."""
+    flagged = [bool(row.get("flagged")) for row in rows]
+    colors = np.array([_BAD_COLOR if bad else _GOOD_COLOR for bad in flagged])
+    return {
+        "face_color": colors,
+        "border_width": 0,
+        "symbol": ["triangle_up" if bad else "disc" for bad in flagged],
+        "text": {"string": "{words}", "anchor": "upper_left", "size": 10, "color": colors},
+    }
 
 
 def _mark(row: Mapping[str, Any], column: str) -> str:
