@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -71,29 +69,6 @@ def test_bad_input_is_explained(what, blurry, viewer, qtbot, finish, notes):
     assert ("32" if what == "tiny" else "NaN") in note.message
     assert "\n" not in note.message
     assert len(viewer.layers) == 1
-
-
-@pytest.mark.parametrize("kind", [EstimateWidget, DeblurWidget])
-def test_cancelling_real_work_takes_less_than_a_second(kind, viewer, qtbot, notes):
-    image, truth = blurfield.simulate(np.asarray(camera())[:400], seed=1)
-    viewer.add_image(image)
-    widget = kind(viewer)
-    qtbot.addWidget(widget)
-    if kind is DeblurWidget:
-        widget.field._opened.append(("truth", truth))
-        widget.field._refresh()
-        widget.field.value = truth
-    widget.run()
-    job = widget.job
-    qtbot.waitUntil(lambda: widget.progress_bar.maximum() > 0, timeout=60_000)
-    qtbot.wait(300)
-    assert job.is_running
-    started = time.monotonic()
-    with qtbot.waitSignal(job.ended, timeout=20_000):
-        widget.cancel()
-    assert time.monotonic() - started < 1
-    assert len(viewer.layers) == 1
-    assert not notes
 
 
 PHOTOGRAPHS = [
