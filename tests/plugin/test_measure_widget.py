@@ -376,3 +376,20 @@ def test_plot_takes_its_colours_from_the_window(measure, window, text):
     assert axis.textPen().color().name() == text
     limit = plot._limit.pen.color()
     assert abs(limit.lightnessF() - QColor(window).lightnessF()) > 0.3
+
+
+def test_in_the_window_of_both_themes(make_napari_viewer, lapse, estimated, finish, qtbot):
+    viewer = make_napari_viewer()
+    viewer.add_image(lapse, name="cells")
+    _, measure = viewer.window.add_plugin_dock_widget("napari-blurfield", "Measure blur")
+    measure.run()
+    finish(measure)
+    shown = []
+    for theme in ("dark", "light"):
+        viewer.theme = theme
+        background = measure.palette().color(measure.backgroundRole())
+        qtbot.waitUntil(
+            lambda color=background: measure.results.plot._plot.backgroundBrush().color() == color
+        )
+        shown.append(background.lightnessF())
+    assert shown[0] < 0.5 < shown[1]
