@@ -66,6 +66,8 @@ class FieldStack:
         ):
             return None
         number = stack.number(position)
+        if self.series.record.shared and not self.series.shared_path.exists():
+            return None  # it is not known yet which field all frames will have
         if number not in self._read:
             try:
                 field = self.series.field(number)

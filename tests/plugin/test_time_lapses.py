@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import dask.array as da
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from in_viewer import add_field, roles
 from napari.layers import Layer
+from skimage.data import camera
 
+import blurfield
 from blurfield import KernelField
 from blurfield.measure import motion_features
 from blurfield.mosaic_pyramid import mosaic_pyramid
@@ -21,7 +24,8 @@ from napari_blurfield._picked_axes import picks
 from napari_blurfield._provenance import as_python
 from napari_blurfield._series import SeriesPlan, run_series
 from napari_blurfield._stack import Stack
-from napari_blurfield.layers import is_from, role_of, shown_field, vector_spacing
+from napari_blurfield._vectors import vector_spacing
+from napari_blurfield.layers import is_from, role_of, shown_field
 from napari_blurfield.widgets import EstimateWidget
 
 # Layers are added while a thread works, which also changes the filters of warnings: what napari
@@ -543,3 +547,51 @@ def test_a_script_makes_the_results_again(
     for number in (1, 2):
         np.testing.assert_array_equal(again.image(number), first.image(number))
         np.testing.assert_array_equal(again.field(number).basis, first.field(number).basis)
+
+
+# -------------------------------------------------------------------------- real work
+
+
+@pytest.fixture(scope="module")
+def shaken():
+    """Three frames of a photograph, each with a blur of its own."""
+    sharp = np.asarray(camera())[80:176, 140:268]
+    return np.stack(
+        [
+            blurfield.simulate(sharp, kind="linear", seed=n, max_extent=9)[0].astype(np.uint16) * 16
+            for n in range(3)
+        ]
+    )
+
+
+@pytest.mark.slow
+def test_frames_are_as_if_each_were_deblurred_alone(shaken, viewer, deblur, finish, tmp_path):
+    data = da.from_array(shaken, chunks=(1, 96, 128))
+    viewer.add_image(data, name="movie", axis_labels=("t", "y", "x"), contrast_limits=(0, 4095))
+    deblur.frames.which.value = "some"
+    deblur.frames.ranges.setText("0, 2")
+    deblur.method.value = "tikhonov"
+    deblur.folder.path.setText(str(tmp_path))
+    deblur.run()
+    finish(deblur)
+    sharp = viewer.layers["movie deblurred"]
+    alone = blurfield.deblur(shaken[2], find_field(sharp, (2,)), "tikhonov")
+    np.testing.assert_array_equal(np.asarray(sharp.data[2]), alone)
+    assert not np.asarray(sharp.data[1]).any()
+
+
+@pytest.mark.slow
+def test_cancelling_real_work_takes_less_than_a_second(viewer, estimate, qtbot, tmp_path):
+    movie = np.stack([np.asarray(camera())[:400, :400]] * 3)
+    viewer.add_image(movie, axis_labels=("t", "y", "x"))
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.run()
+    job = estimate.job
+    qtbot.waitUntil(lambda: estimate.progress_bar.maximum() > 0, timeout=60_000)
+    qtbot.wait(500)
+    started = time.monotonic()
+    with qtbot.waitSignal(job.ended, timeout=20_000):
+        estimate.cancel()
+    assert time.monotonic() - started < 1
+    assert len(viewer.layers) == 1
