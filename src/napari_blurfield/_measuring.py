@@ -10,6 +10,7 @@ import numpy as np
 
 import blurfield
 
+from ._axes import is_named
 from ._frame_ranges import write_ranges
 from ._picked_axes import stored_shape
 from ._pixel_size import PixelSize
@@ -177,8 +178,16 @@ def measure_stack(
         on_bad=lambda number, error: bad.append(f"frame {number}: {error}"),
     )
     for rows in measured:
-        on_frame([{**row, "unit": plan.pixel.unit} for row in rows])
+        on_frame([{**_named(row, frames.axes), "unit": plan.pixel.unit} for row in rows])
     return Outcome([], _summary(len(plan.numbers), bad, time.monotonic() - started, used))
+
+
+def _named(row: Row, axes: tuple[str, ...]) -> Row:
+    """Return a row without the position on a single axis that has no name: it is the frame."""
+    if len(axes) == 1 and not is_named(axes[0]):
+        return {name: value for name, value in row.items() if name != axes[0]}
+    words = {axis: axis if is_named(axis) else f"axis {axis}" for axis in axes}
+    return {words.get(name, name): value for name, value in row.items()}
 
 
 class _Fields:

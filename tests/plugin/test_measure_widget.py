@@ -82,6 +82,7 @@ def test_every_frame_is_measured_in_the_unit_of_the_image(
     assert [row["extent_median"] for row in rows] == pytest.approx([x / 2 for x in LENGTHS], 1e-3)
     assert [row["confidence"] for row in rows] == pytest.approx([1 - x / 20 for x in LENGTHS])
     assert {row["unit"] for row in rows} == {"µm"}
+    assert list(rows[0])[:3] == ["frame", "label", "pixels"]
     assert measure.status.text().startswith("Measured 12 frames")
     assert len(viewer.layers) == 1
     np.testing.assert_array_equal(lapse, before)
