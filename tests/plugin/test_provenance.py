@@ -18,6 +18,7 @@ from blurfield.files import read_image
 from napari_blurfield import deblur_layer, estimate_layers, find_field, mask_layer
 from napari_blurfield._commands import copy_as_python
 from napari_blurfield._provenance import as_python
+from napari_blurfield._readers import read_fields
 from napari_blurfield._recipe import RECIPE, recipe_for, recipe_of, with_recipe
 from napari_blurfield._source import Source
 from napari_blurfield.layers import FACTS, role_of
@@ -208,3 +209,10 @@ def test_button_and_command_copy_the_script(deblur, viewer, photograph, quick, f
     viewer.layers.selection.active = viewer.layers["cells"]
     copy_as_python(viewer)
     assert "was not made by Blurfield" in notes[-1].message
+
+
+def test_a_saved_field_still_knows_how_it_was_made(scripts, tmp_path):
+    _, layers = scripts
+    path = find_field(layers["mask"]).save(tmp_path / "field.blurfield")
+    reread = {role_of(x): x for x in created(read_fields(str(path)))}
+    assert as_python(reread["vectors"]) == as_python(layers["vectors"])
