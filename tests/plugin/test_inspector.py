@@ -71,6 +71,7 @@ def test_follows_the_cursor(inspector, viewer, field, qtbot):
     qtbot.waitUntil(lambda: inspector.facts is not None and inspector.facts.x == 60)
     assert texts(inspector) == {
         "place": "row 20, column 60",
+        "support": "9 × 9 px",
         "extent": "9.0 px",
         "direction": "0° (anisotropy 1.00)",
         "norm": "0.333",

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Diameter of the mark in pixels of the screen, at any zoom.
 _SIZE = 15
+#: Part of that which the rim takes; what is marked shows through the middle.
+_RIM = 0.2
+#: Neither in images of one channel nor among the colours of the layers of fields.
+_COLOR = "lime"
 #: Pixels of the screen by which a hand moves the mouse in a click.
 _TREMOR = 3
 #: Mode of a layer in which clicks have no other meaning.
@@ -58,11 +62,12 @@ class PlaceMarker:
         layer = Points(
             np.array([[y, x]]),
             name=self._name,
-            symbol="ring",
+            symbol="disc",
             size=_SIZE,
             canvas_size_limits=(_SIZE, _SIZE),
-            face_color="white",
-            border_color="black",
+            face_color="transparent",
+            border_color=_COLOR,
+            border_width=_RIM,
             **placement.to_layer(),
         )
         self._layers.append(layer)

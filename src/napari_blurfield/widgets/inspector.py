@@ -35,6 +35,7 @@ _HINT = "Move the mouse over the image."
 #: Rows of facts, with what they mean.
 _ROWS = {
     "place": ("Pixel", "Row and column in the image."),
+    "support": ("Support", "Height and width of the picture, in pixels of the image."),
     "extent": (
         "Extent",
         "How far the blur reaches along its principal direction, in pixels and in the unit of the "
@@ -117,6 +118,7 @@ class InspectorWidget(ToolWidget):
             return
         self._pinned = tuple(position)
         self._marker.show(facts.y, facts.x, placement)
+        self.status.clear()
         self.refresh()
 
     def unpin(self) -> None:
@@ -199,9 +201,11 @@ class InspectorWidget(ToolWidget):
         facts = self.facts
         if facts is None:
             return dict.fromkeys(self._values, "–")
+        height, width = facts.psf.shape
         uncertainty = "–" if facts.uncertainty is None else f"{facts.uncertainty:.0%}"
         return {
             "place": f"row {facts.y}, column {facts.x}",
+            "support": f"{height} × {width} px",
             "extent": f"{facts.extent:.1f} px{self._physical(facts)}",
             "direction": _direction(facts),
             "norm": f"{facts.norm:.3f}",

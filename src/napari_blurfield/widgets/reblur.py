@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 #: What can be done, with the words on the button and which image it is for.
 TASKS = {
-    "reblur": ("apply a blur field", "Reblur", "The sharp image"),
-    "simulate": ("simulate a shake", "Simulate", "The sharp image"),
-    "residual": ("check a deblurred image", "Show residual", "The blurry image, as it was"),
+    "reblur": ("apply blur field", "Reblur", "The sharp image"),
+    "simulate": ("simulate blur", "Simulate", "The sharp image"),
+    "residual": ("check deblurring", "Show residual", "The blurry image, as it was"),
 }
 #: Words for the kinds of blur that can be simulated.
 KINDS = {
