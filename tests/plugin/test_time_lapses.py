@@ -496,6 +496,19 @@ def test_controls_follow_the_image(estimate, viewer, photograph):
     assert estimate.folder.isHidden()
 
 
+def test_the_field_follows_the_sliders(deblur, viewer, field):
+    add_movie(viewer)
+    known = field.with_metadata(napari={"layer": "movie", "frame": [1]})
+    add_field(viewer, known)
+    viewer.layers.selection.active = viewer.layers["movie"]
+    viewer.dims.set_point(viewer.dims.ndim - 3, 1)
+    assert deblur.field.value is known
+    viewer.dims.set_point(viewer.dims.ndim - 3, 2)
+    assert deblur.field.value == "estimate"
+    viewer.dims.set_point(viewer.dims.ndim - 3, 1)
+    assert deblur.field.value is known
+
+
 # ------------------------------------------------------------------- commands, scripts
 
 

@@ -287,13 +287,13 @@ class FieldChoice(Choice):
         if layer is None or frame is None:
             return
         opened = [field for _, field in reversed(self._opened)]
-        for field in [*fields_in(self._viewer.layers), *opened]:
-            if is_from(field, layer.name, frame):
+        fields = [*fields_in(self._viewer.layers), *opened]
+        fitting: list[Any] = [field for field in fields if is_from(field, layer.name, frame)]
+        fitting += [s for s in stacks_in(self._viewer.layers) if s.name == layer.name]
+        for field in fitting:
+            # The sliders move before the layer that made them longer is listed here.
+            if any(field is known for known in self.values):
                 self.value = field
-                return
-        for stack in stacks_in(self._viewer.layers):
-            if stack.name == layer.name:
-                self.value = stack
                 return
         if self._first and self._belongs_to_another():
             self.setCurrentIndex(0)
