@@ -385,6 +385,7 @@ def test_stack_is_read_when_it_is_looked_at(tmp_path: Path, estimator: Estimator
     process(series, frames)
     np.testing.assert_array_equal(lazy[1, 2], series.image(5))
     np.testing.assert_array_equal(lazy[0, 1, 3:5, 7], series.image(1)[3:5, 7])
+    np.testing.assert_array_equal(lazy[:, [2, 1], 4][1, 0], series.image(5)[4])
     assert not lazy[0, 0].compute().any()
     assert series.position(5) == (1, 2)
 

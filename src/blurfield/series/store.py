@@ -321,7 +321,7 @@ class Series:
         chunks = (*(1 for _ in self.sizes), *self.shape)
         meta = np.empty((0,) * len(chunks), self.dtype)
         frames: dask.array.Array = from_array(  # type: ignore[no-untyped-call]
-            _Stack(self), chunks, name=False, asarray=False, meta=meta
+            _Stack(self), chunks, name=False, asarray=False, fancy=False, meta=meta
         )
         return frames
 
