@@ -158,9 +158,12 @@ def _start(viewer: napari.viewer.Viewer, function: Callable[..., Any], descripti
 def _add(viewer: napari.viewer.Viewer, layers: list[LayerData]) -> None:
     from napari.layers import Layer
 
+    from ._scales import show_scale
+
     active = viewer.layers.selection.active
     for layer in [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]:
         viewer.add_layer(layer)
+        show_scale(layer)
     if active in viewer.layers:
         viewer.layers.selection.active = active
 

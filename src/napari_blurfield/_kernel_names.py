@@ -37,7 +37,8 @@ def kernel_names(field: KernelField) -> list[str]:
 def _words(length: float, angle: float, anisotropy: float) -> str:
     if length < _SHARP:
         return "sharp"
-    return f"{length:.0f} px" + (f" at {round(angle) % 180}°" if anisotropy >= _ROUND else " all round")
+    direction = f"at {round(angle) % 180}°" if anisotropy >= _ROUND else "all round"
+    return f"{length:.0f} px {direction}"
 
 
 __all__ = ["kernel_names"]

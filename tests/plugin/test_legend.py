@@ -99,3 +99,15 @@ def test_layers_tell_the_names(viewer, field):
     add_field(viewer, field)
     for role in ("mixing", "basis"):
         assert by_role(viewer)[role].metadata[FACTS]["names"] == kernel_names(field)
+
+
+def test_numbers_have_a_colour_bar(viewer, photograph, quick, estimate, finish):
+    image = viewer.add_image(photograph, name="cells")
+    if not hasattr(image, "colorbar"):
+        pytest.skip("napari has colour bars since 0.7")
+    estimate.run()
+    finish(estimate)
+    layers = by_role(viewer)
+    assert layers["mixing"].colorbar.visible
+    assert not layers["basis"].colorbar.visible
+    assert not image.colorbar.visible

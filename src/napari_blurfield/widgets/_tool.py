@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 from napari_blurfield._commands import copy_script
 from napari_blurfield._jobs import Job, explain
 from napari_blurfield._lifetime import behind_proxy, when_destroyed
+from napari_blurfield._scales import show_scale
 from napari_blurfield._settings import defaults
 
 from ._controls import is_setting, set_value, value_of
@@ -262,6 +263,7 @@ class ToolWidget(QWidget):
         made = [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]
         for layer in made:
             self.viewer.add_layer(layer)
+            show_scale(layer)
         self._made = weakref.ref(made[-1]) if made else None
         self.copy_button.setVisible(bool(made))
         source = self._source() if self._source is not None else None
