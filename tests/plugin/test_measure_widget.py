@@ -160,6 +160,10 @@ def test_a_click_finds_the_nearest_frame(measure, viewer, lapse, estimated, fini
         qtbot.mouseClick(canvas.viewport(), Qt.MouseButton.LeftButton, pos=place)
     qtbot.mouseClick(canvas.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(2, 2))  # beside it
     assert picked == [6, 9]
+    bottom, left = canvas.getAxis("bottom"), canvas.getAxis("left")
+    assert all(step >= 1 for step, _ in bottom.tickSpacing(0.0, 2.0, 300.0))
+    assert left.labelText == "median extent (px)"
+    assert not left.autoSIPrefix
 
 
 def test_labels_are_measured_one_by_one(measure, viewer, lapse, estimated, finish):

@@ -51,6 +51,14 @@ class Line(NamedTuple):
     color: QColor | None = None
 
 
+class _FrameAxis(pyqtgraph.AxisItem):  # type: ignore[misc]
+    """An axis of whole numbers."""
+
+    def tickSpacing(self, low: float, high: float, size: float) -> list[tuple[float, float]]:
+        spacings = super().tickSpacing(low, high, size)
+        return [(step, offset) for step, offset in spacings if step >= 1] or [(1.0, 0.0)]
+
+
 class BlurPlot(QWidget):
     """Lines over frames, a limit that can be dragged, and the frame that is shown.
 
@@ -69,7 +77,7 @@ class BlurPlot(QWidget):
         super().__init__(parent)
         self._lines: list[Line] = []
         self._join = True
-        self._plot = pyqtgraph.PlotWidget(parent=self)
+        self._plot = pyqtgraph.PlotWidget(parent=self, axisItems={"bottom": _FrameAxis("bottom")})
         self._plot.setFrameShape(self._plot.Shape.NoFrame)
         self._plot.setMenuEnabled(False)
         self._plot.setMouseEnabled(x=False, y=False)  # the wheel scrolls the dock
@@ -77,6 +85,8 @@ class BlurPlot(QWidget):
         self._plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._plot.viewport().setAttribute(Qt.WidgetAttribute.WA_AcceptTouchEvents, False)
         self._plot.getAxis("bottom").setStyle(textFillLimits=[(0, _TICKS)])
+        for name in ("left", "bottom"):
+            self._plot.getAxis(name).enableAutoSIPrefix(False)  # the unit has its own
         self._limit = pyqtgraph.InfiniteLine(angle=0, movable=True)
         self._limit.sigDragged.connect(self._on_dragged)
         self._current = pyqtgraph.InfiniteLine(angle=90)
