@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils.colormaps import label_colormap
 from napari.utils.notifications import notification_manager
 
 import blurfield
@@ -116,6 +117,15 @@ def finish(qtbot: Any) -> Callable[[Any], None]:
         qtbot.waitUntil(lambda: widget.job is None and not _jobs._running, timeout=60_000)
 
     return wait
+
+
+@pytest.fixture(autouse=True, scope="session")
+def colours_of_labels() -> None:
+    """Let napari choose its colours of labels before threads run.
+
+    It hides a warning meanwhile, which is not safe while other threads do the same.
+    """
+    label_colormap(49, 0.5)
 
 
 @pytest.fixture(autouse=True)
