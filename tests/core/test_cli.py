@@ -115,6 +115,23 @@ def test_mask_and_map_of_a_field(
         np.testing.assert_array_equal(blur, blurfield.blur_map(field, threshold=0.4))
 
 
+def test_mask_by_extent_and_regions_of_a_field(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    field = KernelField.load(scene / "true.blurfield")
+    source, rule = scene / "true.blurfield", ("--min-extent", "4", "--min-area", "50")
+    result = run_json(capsys, "mask", source, "-o", tmp_path / "m.png", *rule)
+    expected = blurfield.blur_mask(field, min_extent=4, min_area=50)
+    np.testing.assert_array_equal(read_image(tmp_path / "m.png"), expected * 255)
+    assert (result["min_extent"], result["min_area"]) == (4, 50)
+    result = run_json(capsys, "mask", source, "--regions", "-o", tmp_path / "r.png", *rule)
+    regions = read_image(tmp_path / "r.png")
+    assert regions.dtype == np.uint16
+    labels = blurfield.motion_regions(field, expected, min_area=50)
+    np.testing.assert_array_equal(regions, labels)
+    assert result["regions"] == labels.max() >= 1
+
+
 def test_show_draws_kernels(
     scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,18 +85,25 @@ def mask(options: argparse.Namespace, console: Console) -> None:
 
     from blurfield.measure import blur_map, blur_mask
 
-    blurred = blur_mask(field, threshold=options.threshold)
+    rule = {"min_extent": options.min_extent, "min_area": options.min_area}
+    blurred = blur_mask(field, threshold=options.threshold, **rule)
     picture: np.ndarray[Any, Any] = blurred.astype(np.uint8) * 255
-    if options.map:
-        picture = blur_map(field, threshold=options.threshold)
     figures = {
         "source": options.source,
         "output": output,
         "threshold": options.threshold,
+        **rule,
         "estimate_seconds": seconds,
         **describe(field),
         "blurred_fraction": float(blurred.mean()),
     }
+    if options.map:
+        picture = blur_map(field, threshold=options.threshold)
+    elif options.regions:
+        from blurfield.similar_motion import motion_regions
+
+        picture = motion_regions(field, blurred, min_area=options.min_area).astype(np.uint16)
+        figures["regions"] = int(picture.max())
     write_image(output, picture)
     console.result(
         f"{output}: {figures['blurred_fraction']:.0%} of the pixels are blurred", figures

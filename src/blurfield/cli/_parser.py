@@ -132,7 +132,26 @@ def build_parser() -> argparse.ArgumentParser:
         "(default 0.25)",
     )
     command.add_argument(
+        "--min-extent",
+        type=positive_number,
+        metavar="E",
+        help="what is blurred by so many pixels and more is marked, in place of --threshold",
+    )
+    command.add_argument(
+        "--min-area",
+        type=not_negative_int,
+        default=0,
+        metavar="N",
+        help="leave out blurred regions, and gaps in them, of fewer pixels",
+    )
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument(
         "--map", action="store_true", help="write the blur map in [0, 1] as .npy or .tif instead"
+    )
+    instead.add_argument(
+        "--regions",
+        action="store_true",
+        help="write a label image instead: 1, 2, … for regions of similar motion",
     )
     command.set_defaults(run=_commands.mask)
 
