@@ -321,14 +321,21 @@ def mosaic(tiles: list[NDArray], columns: int, gap: int = 4) -> NDArray:
 
 
 def save(pixels: NDArray, path: Path) -> int:
-    """Write a picture with as many colours as fit into `LARGEST` bytes; return its size."""
+    """Write a picture, with fewer colours if it would be larger than `LARGEST`; return its size."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    for colours in COLOURS:
-        flat = picture.quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        flat.save(path, optimize=True)
+    for reduced in _simpler(picture):
+        reduced.save(path, optimize=True)
         if path.stat().st_size <= LARGEST:
             return path.stat().st_size
     raise ValueError(f"{path.name} has {path.stat().st_size} bytes; make it smaller")
+
+
+def _simpler(picture: Image.Image) -> Iterator[Image.Image]:
+    """A picture, and the same with fewer and fewer colours."""
+    yield picture
+    yield picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    for colours in COLOURS:
+        yield picture.quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 def ensure_display() -> None:
