@@ -12,14 +12,11 @@ import blurfield
 from ._axes import Axes
 from ._recipe import RECIPE, recipe_for, with_recipe
 from ._source import Source
-from ._tasks import Outcome, loaded_device
+from ._tasks import Outcome, channels_of, lasting, loaded_device, result_layer_data
 from .functions import as_field
 from .layers import (
-    FACTS,
     FIELD,
-    ROLES,
     SOURCE,
-    facts_about,
     field_layers,
     source_name,
 )
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.layers import Layer
-    from numpy.typing import NDArray
 
     from blurfield import KernelField
     from blurfield.compute import ProgressCallback
@@ -162,20 +158,22 @@ def residual_layer(
 def reblurred_layer_data(source: Source, field: KernelField, **options: Any) -> LayerData:
     """Blur a captured image with a field; see `reblur_layer`."""
     field = fitted(field, source)
-    pixels, options = source.pixels(), {**_channels(source), **options}
+    pixels, options = source.pixels(), {**channels_of(source), **options}
     blurry = blurfield.reblur(pixels, field, **options)
     used = _used(options)
     recipe = recipe_for("reblur", "blurry", used, image=(source, pixels), field=field)
-    return _like_source(source, blurry, "reblurred", field, used, recipe)
+    made = {"parameters": used, RECIPE: recipe}
+    return result_layer_data(source, blurry, "reblurred", field, **made)
 
 
 def simulated_layer_data(source: Source, *, truth: bool, **options: Any) -> list[LayerData]:
     """Blur a captured image with a random field; see `simulate_layer`."""
-    pixels, options = source.pixels(), {**_channels(source), **options}
+    pixels, options = source.pixels(), {**channels_of(source), **options}
     blurry, field = blurfield.simulate(pixels, **options)
     used = _used({**options, "gamma": field.metadata["gamma"]})
     recipe = recipe_for("simulate", "blurry, truth", used, image=(source, pixels))
-    image = _like_source(source, blurry, "simulated", field, used, recipe)
+    made = {"parameters": used, RECIPE: recipe}
+    image = result_layer_data(source, blurry, "simulated", field, **made)
     field = field.to("cpu").with_metadata(**{SOURCE: _as_source(image, source).to_json()})
     field = with_recipe(field, recipe)
     image[1]["metadata"][FIELD] = field
@@ -199,8 +197,8 @@ def residual_layer_data(
     )
     figures = {"rms": left.rms, "white": left.white, "deblurred": deblurred.to_json()}
     values = left.image.mean(axis=-1) if blurry.rgb else left.image
-    _, attributes, kind = _like_source(
-        blurry, values, "residual", field, {**_used(options), **figures}
+    data, attributes, kind = result_layer_data(
+        blurry, values, "residual", field, parameters={**_used(options), **figures}
     )
     limit = float(np.quantile(np.abs(values), _SHOWN)) or left.white
     attributes |= {
@@ -210,7 +208,7 @@ def residual_layer_data(
         "gamma": 1.0,
         "blending": "translucent",
     }
-    return (blurry.in_layer(values), attributes, kind), left
+    return (data, attributes, kind), left
 
 
 def fitted(field: KernelField, source: Source) -> KernelField:
@@ -284,32 +282,6 @@ def residual_source(
     )
 
 
-def _like_source(
-    source: Source,
-    pixels: NDArray[Any],
-    role: str,
-    field: KernelField,
-    used: dict[str, Any],
-    recipe: dict[str, Any] | None = None,
-) -> LayerData:
-    """Return a layer that looks and lies like the source, and knows how it was made."""
-    facts = {
-        "role": role,
-        **facts_about(field),
-        "parameters": used,
-        "source": source.to_json(),
-        **({} if recipe is None else {RECIPE: recipe}),
-    }
-    attributes = {
-        "name": f"{source.name} {ROLES[role]}",
-        "metadata": {FACTS: facts, FIELD: field},
-        "rgb": source.rgb,
-        **source.appearance,
-        **source.result_placement.to_layer(),
-    }
-    return source.in_layer(pixels), attributes, "image"
-
-
 def _as_source(image: LayerData, made_of: Source) -> Source:
     """Return what a field is to tell of the layer that is being made."""
     from napari.layers import Layer
@@ -321,14 +293,8 @@ def _as_source(image: LayerData, made_of: Source) -> Source:
     return Source.from_layer(layer, (0,) * len(axes.frames), axes)
 
 
-def _channels(source: Source) -> dict[str, Any]:
-    """Return the option that tells the core where the channels are, if it needs one."""
-    return {} if source.channel_axis is None else {"channel_axis": source.channel_axis}
-
-
 def _used(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options as they were used, without the callback of this run."""
     from blurfield.compute import choose_device
 
-    lasting = {name: value for name, value in options.items() if name != "progress"}
-    return {**lasting, "device": str(choose_device(options.get("device", "auto")))}
+    return {**lasting(options), "device": str(choose_device(options.get("device", "auto")))}

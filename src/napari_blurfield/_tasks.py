@@ -44,14 +44,14 @@ _RESOLVED = ("method", "variant", "gamma", "device", "memory")
 def estimate_field(source: Source, **options: Any) -> KernelField:
     """Estimate the field of a captured image; it remembers the image's name and place."""
     pixels = source.pixels()
-    options = {**_channels(source), **options}
+    options = {**channels_of(source), **options}
     field: KernelField = blurfield.estimate(pixels, **options)
     known = field.metadata
     resolved: dict[str, Any] = {name: known[name] for name in ("model", "gamma") if name in known}
     recipe = recipe_for(
         "estimate",
         "field",
-        {**_lasting(options), **resolved, "device": str(field.basis.device)},
+        {**lasting(options), **resolved, "device": str(field.basis.device)},
         image=(source, pixels),
     )
     return with_recipe(field.to("cpu").with_metadata(**{SOURCE: source.to_json()}), recipe)
@@ -83,7 +83,7 @@ def deblurred_layer_data(
     With regions, only these are deblurred, each with the first field that covers it: `field` or one
     of `others`. A field that is for a region of the image counts for this.
     """
-    options = {**_channels(source), **options}
+    options = {**channels_of(source), **options}
     own = region_of_field(field, source)
     if own is not None and not regions:
         regions = [own]
@@ -91,15 +91,36 @@ def deblurred_layer_data(
         sharp, field, done = deblur_regions(source, regions, [field, *others], options)
     else:
         sharp, done = _deblur_whole(source, field, options)
-    facts = {"role": "deblurred", **facts_about(field), "source": source.to_json(), **done}
+    return result_layer_data(source, sharp, "deblurred", field, **done)
+
+
+def result_layer_data(
+    source: Source, pixels: NDArray[Any], role: str, field: KernelField, **facts: Any
+) -> LayerData:
+    """Return pixels like those of a source as a layer that looks and lies like it.
+
+    Parameters
+    ----------
+    source : Source
+        What it was made of.
+    pixels : ndarray
+        The result.
+    role : str
+        What it shows, a key of `ROLES`.
+    field : KernelField
+        What it was made with.
+    **facts
+        What else there is to say about how it was made, as plain JSON.
+    """
+    about = {"role": role, **facts_about(field), "source": source.to_json(), **facts}
     attributes = {
-        "name": f"{source.name} {ROLES['deblurred']}",
-        "metadata": {FACTS: facts, FIELD: field},
+        "name": f"{source.name} {ROLES[role]}",
+        "metadata": {FACTS: about, FIELD: field},
         "rgb": source.rgb,
         **source.appearance,
         **source.result_placement.to_layer(),
     }
-    return source.in_layer(sharp), attributes, "image"
+    return source.in_layer(pixels), attributes, "image"
 
 
 def _deblur_whole(
@@ -114,19 +135,19 @@ def _deblur_whole(
         RECIPE: recipe_for(
             "deblur",
             "sharp",
-            {**_lasting(options), **resolved},
+            {**lasting(options), **resolved},
             image=(source, pixels),
             field=field,
         ),
     }
 
 
-def _lasting(options: dict[str, Any]) -> dict[str, Any]:
+def lasting(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that say what was computed, without the callback of this run."""
     return {name: value for name, value in options.items() if name != "progress"}
 
 
-def _channels(source: Source) -> dict[str, Any]:
+def channels_of(source: Source) -> dict[str, Any]:
     """Return the option that tells the core where the channels are, if it needs one."""
     return {} if source.channel_axis is None else {"channel_axis": source.channel_axis}
 
@@ -220,12 +241,15 @@ def loaded_device(device: str, progress: ProgressCallback) -> str:
 
 __all__ = [
     "Outcome",
+    "channels_of",
     "deblur_source",
     "deblurred_layer_data",
     "estimate_field",
     "estimate_fields",
     "estimate_source",
+    "lasting",
     "layers_of",
     "loaded_device",
     "mask_source",
+    "result_layer_data",
 ]

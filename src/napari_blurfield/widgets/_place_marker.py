@@ -47,6 +47,7 @@ class PlaceMarker:
         self._viewer = viewer
         self._name = name
         self._layers: list[Points] = []
+        self._place: tuple[float, float, dict[str, Any]] | None = None
         layers, of_viewer = self._layers, viewer.layers
         when_destroyed(owner, lambda: _remove(layers, of_viewer))
 
@@ -57,7 +58,11 @@ class PlaceMarker:
 
     def show(self, y: float, x: float, placement: Placement) -> None:
         """Mark a pixel of an image that lies at a two-dimensional placement."""
+        place = (y, x, placement.to_json())
+        if place == self._place and self.is_shown:
+            return
         self.hide()
+        self._place = place
         active = self._viewer.layers.selection.active
         layer = Points(
             np.array([[y, x]]),

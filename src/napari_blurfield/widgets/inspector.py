@@ -240,13 +240,13 @@ class InspectorWidget(ToolWidget):
             self.unpin()
 
     def _on_field(self, *_: object) -> None:
-        """Read the pinned place in the other field."""
-        pinned = self._pinned
-        if pinned is not None:
-            self.unpin()
-            self.pin(pinned)
-        else:
+        """Read the pinned place in the other field, which is off it or at another pixel perhaps."""
+        if self._pinned is None:
             self.refresh()
+        elif self._read(self._pinned) is None:
+            self.unpin()
+        else:
+            self.pin(self._pinned)
 
     # ---------------------------------------------------------------------- parts
 
