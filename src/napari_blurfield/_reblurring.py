@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,17 +15,13 @@ from ._recipe import RECIPE, recipe_for, with_recipe
 from ._source import Source
 from ._tasks import Outcome, channels_of, lasting, loaded_device, result_layer_data
 from .functions import as_field
-from .layers import (
-    FIELD,
-    SOURCE,
-    field_layers,
-    source_name,
-)
+from .layers import FIELD, ROLES, SOURCE, field_layers, source_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.layers import Layer
+    from numpy.typing import NDArray
 
     from blurfield import KernelField
     from blurfield.compute import ProgressCallback
@@ -174,7 +171,8 @@ def simulated_layer_data(source: Source, *, truth: bool, **options: Any) -> list
     recipe = recipe_for("simulate", "blurry, truth", used, image=(source, pixels))
     made = {"parameters": used, RECIPE: recipe}
     image = result_layer_data(source, blurry, "simulated", field, **made)
-    field = field.to("cpu").with_metadata(**{SOURCE: _as_source(image, source).to_json()})
+    about = _as_source(source, blurry, "simulated").to_json()
+    field = field.to("cpu").with_metadata(**{SOURCE: about})
     field = with_recipe(field, recipe)
     image[1]["metadata"][FIELD] = field
     progress = options.get("progress")
@@ -282,15 +280,22 @@ def residual_source(
     )
 
 
-def _as_source(image: LayerData, made_of: Source) -> Source:
-    """Return what a field is to tell of the layer that is being made."""
-    from napari.layers import Layer
-
-    data, attributes, kind = image
-    channels = made_of.axes.channels
-    axes = Axes(() if channels is None else made_of.axes.leading[channels:])
-    layer = Layer.create(data, dict(attributes), kind)
-    return Source.from_layer(layer, (0,) * len(axes.frames), axes)
+def _as_source(source: Source, pixels: NDArray[Any], role: str) -> Source:
+    """Return what a field is to tell of the layer that is made of it."""
+    channels = source.axes.channels
+    axes = Axes(() if channels is None else source.axes.leading[channels:])
+    name = f"{source.name} {ROLES[role]}"
+    return replace(
+        source,
+        name=name,
+        layer_name=name,
+        axes=axes,
+        frame=(0,) * len(axes.frames),
+        data=pixels,
+        placement=source.result_placement,
+        path=None,
+        region=None,
+    )
 
 
 def _used(options: dict[str, Any]) -> dict[str, Any]:
