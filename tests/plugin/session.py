@@ -95,12 +95,25 @@ def main(folder):
 
     _, deblur = viewer.window.add_plugin_dock_widget(PLUGIN, "Deblur", tabify=True)
     facts["field_chosen"] = deblur.field.currentText()
+    viewer.camera.zoom *= 2.5
+    settle()
+    deblur.preview()
+    wait(lambda: deblur.job is None)
+    facts["preview_status"] = deblur.status.text()
+    facts["previews"] = len(by_role(viewer, "blurry photograph preview"))
+    shoot(viewer, folder / "5a-preview.png")
+    viewer.reset_view()
     deblur.run()
     wait(lambda: deblur.job is None)
     facts["deblur_status"] = deblur.status.text()
     for role in ("vectors", "mosaic", "mask"):
         made[role].visible = False
     shoot(viewer, folder / "5-deblurred.png")
+    facts["previews_after"] = len(by_role(viewer, "blurry photograph preview"))
+    deblur.compare_button.click()
+    shoot(viewer, folder / "5b-before.png")
+    facts["before"] = viewer.layers["blurry photograph deblurred"].visible
+    deblur.compare_button.click()
     made["deblurred"] = viewer.layers["blurry photograph deblurred"]
     facts["aligned_deblurred"] = bool(np.allclose(corners(made["deblurred"]), corners(source)))
     made["deblurred"].visible = False

@@ -26,6 +26,8 @@ def test_session():
     assert facts["aligned_deblurred"]
     assert facts["units"] == ["micrometer"]
     assert facts["field_chosen"] == "blurry photograph"
+    assert facts["preview_status"].startswith("Preview of")
+    assert [facts["previews"], facts["previews_after"], facts["before"]] == [1, 0, False]
     before, after = facts["mask_share"]
     assert before <= after
     assert facts["saved"] == ["session.blurfield"]
@@ -33,4 +35,4 @@ def test_session():
     assert facts["same_place"]
     assert facts["same_field"]
     assert facts["notifications"] == []
-    assert len(list(FOLDER.glob("*.png"))) == 9
+    assert len(list(FOLDER.glob("*.png"))) == 11
