@@ -132,6 +132,7 @@ def reblurring(viewer, scene, folder, *, task):
         viewer.add_image(scene[0], name="deblurred")
     widget = ReblurWidget(viewer)
     widget.task.value = task
+    widget.kind.value = "segments"
     if task == "residual":
         widget.deblurred.value = viewer.layers["deblurred"]
     return widget
@@ -155,7 +156,7 @@ WORK = {
     "residual": (reblurring, {"task": "residual"}),
 }
 #: What is interrupted while it works on a large image.
-QUICK = {"reblur", "residual"}
+QUICK = {"reblur", "simulate", "residual"}
 #: What is measured each time; the rest takes minutes on a slow machine.
 ALWAYS = {"estimate", "deblur, richardson-lucy, adjoint", "simulate"}
 
