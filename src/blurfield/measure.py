@@ -15,6 +15,7 @@ import torch
 
 from . import grid
 from .comparison import Similarity, grid_axis, kernel_similarity, similarity
+from .compute import Reporter
 from .mosaic import kernel_mosaic
 from .small_areas import without_small_areas
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .compute import ProgressCallback
     from .field import KernelField
 
 __all__ = [
@@ -49,7 +51,9 @@ _MOST_NUMBERS = 1 << 24
 _SMALL_COMPONENT = 1e-4
 
 
-def blur_map(field: KernelField, threshold: float = 0.25) -> NDArray[np.float32]:
+def blur_map(
+    field: KernelField, threshold: float = 0.25, *, progress: ProgressCallback | None = None
+) -> NDArray[np.float32]:
     """Return how much of each pixel's kernel is blur, by the L2 norm of the basis kernels.
 
     A basis kernel whose norm is above `threshold` is sharp, any other is blur; the map is the sum
@@ -64,6 +68,9 @@ def blur_map(field: KernelField, threshold: float = 0.25) -> NDArray[np.float32]
         Norm between blur and sharp, above 0 and below 1. A straight line of L pixels has the norm
         1/√L whatever the kernel's support, so that 0.25 stands for motion of 16 pixels, and
         ``1 / L ** 0.5`` for L.
+    progress : callable, optional
+        Called as ``progress(done, total, message)`` while the field is read; what it raises stops
+        that.
 
     Returns
     -------
@@ -84,7 +91,7 @@ def blur_map(field: KernelField, threshold: float = 0.25) -> NDArray[np.float32]
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be between 0 and 1, not {threshold!r}")
     if field.is_one_tap:
-        norm = 1 - blur_score(field)
+        norm = 1 - blur_score(field, progress=progress)
         above = 0.5 * (1 - norm) / (1 - threshold)
         result: NDArray[np.float32] = np.where(norm <= threshold, 1 - norm / (2 * threshold), above)
         return result.clip(0, 1)
@@ -95,7 +102,7 @@ def blur_map(field: KernelField, threshold: float = 0.25) -> NDArray[np.float32]
     def share(rows: slice, cols: slice) -> torch.Tensor:
         return grid.read_block(blur, field.shape, rows, cols)[0].clamp(0, 1)
 
-    return by_tiles(share, field.shape)
+    return by_tiles(share, field.shape, progress=progress)
 
 
 def blur_mask(
@@ -105,6 +112,7 @@ def blur_mask(
     *,
     min_extent: float | None = None,
     min_area: int = 0,
+    progress: ProgressCallback | None = None,
 ) -> NDArray[np.bool_]:
     """Return which pixels are blurred: where `blur_map` reaches `level`.
 
@@ -121,6 +129,9 @@ def blur_mask(
         of their kernels is.
     min_area : int, default 0
         Blurred regions, and gaps in them, of fewer pixels are removed.
+    progress : callable, optional
+        Called as ``progress(done, total, message)`` while the field is read; what it raises stops
+        that.
 
     Returns
     -------
@@ -135,21 +146,26 @@ def blur_mask(
     if not 0 <= level <= 1:
         raise ValueError(f"level must be from 0 to 1, not {level!r}")
     if min_extent is None:
-        blurred = blur_map(field, threshold) >= level
+        blurred = blur_map(field, threshold, progress=progress) >= level
     elif math.isfinite(min_extent) and min_extent > 0:
-        blurred = blur_extent(field) >= min_extent
+        blurred = blur_extent(field, progress=progress) >= min_extent
     else:
         raise ValueError(f"min_extent must be a number above 0, not {min_extent!r}")
     return without_small_areas(blurred, min_area)
 
 
-def blur_score(field: KernelField) -> NDArray[np.float32]:
+def blur_score(
+    field: KernelField, *, progress: ProgressCallback | None = None
+) -> NDArray[np.float32]:
     """Return the continuous blur score 1 − ‖κ(i)‖₂ of each pixel's kernel.
 
     Parameters
     ----------
     field : KernelField
         The blur of an image.
+    progress : callable, optional
+        Called as ``progress(done, total, message)`` while the field is read; what it raises stops
+        that.
 
     Returns
     -------
@@ -161,11 +177,14 @@ def blur_score(field: KernelField) -> NDArray[np.float32]:
     def score(rows: slice, cols: slice) -> torch.Tensor:
         return 1 - _mixed_norms(field.mixing_block(rows, cols).detach(), gram)
 
-    return by_tiles(score, field.shape, numbers=field.num_kernels)
+    return by_tiles(score, field.shape, numbers=field.num_kernels, progress=progress)
 
 
 def blur_extent(
-    field: KernelField, pixel_size: float | tuple[float, float] = 1.0
+    field: KernelField,
+    pixel_size: float | tuple[float, float] = 1.0,
+    *,
+    progress: ProgressCallback | None = None,
 ) -> NDArray[np.float32]:
     """Return how far each pixel's blur reaches along its principal direction.
 
@@ -179,6 +198,9 @@ def blur_extent(
     pixel_size : float or (float, float), default 1
         Side of a pixel in the unit that the extent shall have; height and width where pixels are
         not square. By default, extents are in pixels.
+    progress : callable, optional
+        Called as ``progress(done, total, message)`` while the field is read; what it raises stops
+        that.
 
     Returns
     -------
@@ -195,7 +217,7 @@ def blur_extent(
     def extent(rows: slice, cols: slice) -> torch.Tensor:
         return _extent(*covariance(grid.read_block(moments, field.shape, rows, cols)), sides)
 
-    return by_tiles(extent, field.shape)
+    return by_tiles(extent, field.shape, progress=progress)
 
 
 def motion_vectors(field: KernelField, spacing: float = 32) -> NDArray[np.float32]:
@@ -278,13 +300,18 @@ def _slices(length: int, step: int) -> list[slice]:
 
 
 def by_tiles(
-    compute: Callable[[slice, slice], torch.Tensor], shape: tuple[int, int], numbers: int = 1
+    compute: Callable[[slice, slice], torch.Tensor],
+    shape: tuple[int, int],
+    numbers: int = 1,
+    progress: ProgressCallback | None = None,
 ) -> NDArray[np.float32]:
     """Assemble (H, W) from tiles of rows and columns; a pixel needs so many numbers meanwhile."""
+    reporter = Reporter(progress, 1, "Reading the field")
     side = max(1, min(_TILE, math.isqrt(_MOST_NUMBERS // numbers)))
     result = np.empty(shape, np.float32)
     for rows in _slices(shape[0], side):
         for cols in _slices(shape[1], side):
+            reporter.poll()
             result[rows, cols] = _to_numpy(compute(rows, cols))
     return result
 

@@ -24,6 +24,7 @@ from .measure import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from .compute import ProgressCallback
     from .field import KernelField
 
 __all__ = ["COLUMNS", "blur_statistics"]
@@ -57,6 +58,7 @@ def blur_statistics(
     min_extent: float | None = None,
     pixel_size: float | tuple[float, float] = 1.0,
     background: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Return how strong the blur is, where it goes, and how sure that is, for each region.
 
@@ -77,6 +79,9 @@ def blur_statistics(
         where pixels are not square. Pixels by default.
     background : bool
         Whether there is a row for label 0 too.
+    progress : callable, optional
+        Called as ``progress(done, total, message)`` while the field is read; what it raises stops
+        that.
 
     Returns
     -------
@@ -124,12 +129,15 @@ def blur_statistics(
     def means(values: NDArray[Any]) -> NDArray[Any]:
         return np.bincount(index, values[inside], minlength=len(regions)) / pixels
 
-    extent = blur_extent(field, sides)
-    blurred = blur_mask(field, threshold) if min_extent is None else extent >= min_extent
+    extent = blur_extent(field, sides, progress=progress)
+    if min_extent is None:
+        blurred = blur_mask(field, threshold, progress=progress)
+    else:
+        blurred = extent >= min_extent
     areas = (height**2, width**2, height * width)
     spread = [
         torch.from_numpy(area * means(part))
-        for area, part in zip(areas, _covariances(field), strict=True)
+        for area, part in zip(areas, _covariances(field, progress), strict=True)
     ]
     largest, smallest = principal_variances(*spread)
     total = (largest + smallest).clamp_min(torch.finfo(torch.float64).tiny)
@@ -145,7 +153,7 @@ def blur_statistics(
         },
         "angle": torch.rad2deg(-direction(*spread)).remainder(180).numpy(),
         "anisotropy": ((largest - smallest) / total).numpy(),
-        "norm": means(1 - blur_score(field)),
+        "norm": means(1 - blur_score(field, progress=progress)),
         "blurred": means(blurred),
         "confidence": means(_map(field, "confidence")),
         "uncertainty": means(_map(field, "uncertainty")),
@@ -180,7 +188,9 @@ def _places(shape: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
     }
 
 
-def _covariances(field: KernelField) -> list[NDArray[np.float32]]:
+def _covariances(
+    field: KernelField, progress: ProgressCallback | None
+) -> list[NDArray[np.float32]]:
     """Variances along y and x and covariance of the kernel of each pixel, (H, W) each."""
     moments = moment_grid(field)
 
@@ -188,6 +198,7 @@ def _covariances(field: KernelField) -> list[NDArray[np.float32]]:
         return by_tiles(
             lambda rows, cols: covariance(grid.read_block(moments, field.shape, rows, cols))[which],
             field.shape,
+            progress=progress,
         )
 
     return [part(which) for which in range(3)]

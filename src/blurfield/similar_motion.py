@@ -25,6 +25,7 @@ from .measure import by_tiles, covariance, moment_grid
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from .compute import ProgressCallback
     from .field import KernelField
 
     Floats = NDArray[np.float64]
@@ -51,6 +52,7 @@ def motion_regions(
     *,
     tolerance: float = 0.3,
     min_area: int = 0,
+    progress: ProgressCallback | None = None,
 ) -> Ints:
     """Divide an image into connected regions of similar motion.
 
@@ -66,6 +68,8 @@ def motion_regions(
     min_area : int, default 0
         Regions of fewer pixels become part of the neighbour that is most similar to them; they
         stay if they have none.
+    progress : callable, optional
+        Called as ``progress(done, total, message)`` in between; what it raises stops the work.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def motion_regions(
     areas = merged_areas(motion, relief.around(relief.lowest()), tolerance, _LEAST_EXTENT)
     areas = relief.around(_wide_areas(areas, motion / math.sqrt(pixels)))
     areas = merged_areas(motion, areas, tolerance, _LEAST_EXTENT, min_area / pixels)
-    return _numbered(np.where(inside, _enlarged(areas, field.shape), 0))
+    return _numbered(np.where(inside, _enlarged(areas, field.shape, progress), 0))
 
 
 def _grid_shape(shape: tuple[int, int]) -> tuple[int, int]:
@@ -210,7 +214,7 @@ def _wide_areas(areas: Ints, motion: Floats) -> Ints:
     return result
 
 
-def _enlarged(areas: Ints, shape: tuple[int, int]) -> Ints:
+def _enlarged(areas: Ints, shape: tuple[int, int], progress: ProgressCallback | None) -> Ints:
     """Areas of a grid for each pixel, with smooth outlines: which one weighs most there."""
     numbers, places = np.unique(areas, return_inverse=True)
     first = int(numbers[0] == 0)  # what lies outside has no weight
@@ -220,7 +224,7 @@ def _enlarged(areas: Ints, shape: tuple[int, int]) -> Ints:
     def heaviest(rows: slice, cols: slice) -> torch.Tensor:
         return grid.read_block(shares, shape, rows, cols).argmax(0)
 
-    found = by_tiles(heaviest, shape, numbers=len(shares)).astype(np.int64)
+    found = by_tiles(heaviest, shape, len(shares), progress).astype(np.int64)
     result: Ints = numbers[first:][found].astype(np.int32)
     return result
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blurfield import KernelField
+    from blurfield.compute import ProgressCallback
 
     from ._pixel_size import PixelSize
 
@@ -58,7 +59,9 @@ class MaskSettings:
         return asdict(self)
 
 
-def label_image(field: KernelField, settings: MaskSettings) -> NDArray[Any]:
+def label_image(
+    field: KernelField, settings: MaskSettings, progress: ProgressCallback | None = None
+) -> NDArray[Any]:
     """Return the data of a mask, 1 where the image is blurry, or the numbers of its regions."""
     from blurfield import blur_mask, motion_regions
 
@@ -67,14 +70,25 @@ def label_image(field: KernelField, settings: MaskSettings) -> NDArray[Any]:
         settings.threshold,
         min_extent=settings.min_extent,
         min_area=settings.min_area,
+        progress=progress,
     )
     if settings.tolerance is None:
         return mask.astype(np.uint8)
-    return motion_regions(field, mask, tolerance=settings.tolerance, min_area=settings.min_area)
+    return motion_regions(
+        field,
+        mask,
+        tolerance=settings.tolerance,
+        min_area=settings.min_area,
+        progress=progress,
+    )
 
 
 def label_table(
-    field: KernelField, labels: NDArray[Any], settings: MaskSettings, pixel: PixelSize
+    field: KernelField,
+    labels: NDArray[Any],
+    settings: MaskSettings,
+    pixel: PixelSize,
+    progress: ProgressCallback | None = None,
 ) -> dict[str, list[Any]]:
     """Return the features of a Labels layer: a row of statistics for each label, 0 included.
 
@@ -88,6 +102,8 @@ def label_table(
         What counts as blurred.
     pixel : PixelSize
         In the unit of which extents are given.
+    progress : callable, optional
+        Called as ``progress(done, total, message)``; what it raises stops the work.
     """
     from blurfield import blur_statistics
 
@@ -99,6 +115,7 @@ def label_table(
         min_extent=None if extent is None else extent * pixel.side,
         pixel_size=pixel.sides,
         background=True,
+        progress=progress,
     )
     numbers = table.pop("label").tolist()
     names = {0: "sharp", 1: "blurry"} if settings.role == "mask" else {0: "outside"}

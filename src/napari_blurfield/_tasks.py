@@ -227,7 +227,7 @@ def mask_source(
 ) -> Outcome:
     """Make the blur mask of a field, or its regions, as a job."""
     progress(0, 0, "Reading the field …")
-    layer = mask_layer_data(field, settings)
+    layer = mask_layer_data(field, settings, progress=progress)
     return Outcome([layer], label_words(layer[0], settings))
 
 

@@ -237,7 +237,11 @@ def field_placement(field: KernelField) -> Placement:
 
 
 def mask_layer_data(
-    field: KernelField, settings: MaskSettings, *, name: str | None = None
+    field: KernelField,
+    settings: MaskSettings,
+    *,
+    name: str | None = None,
+    progress: ProgressCallback | None = None,
 ) -> LayerData:
     """Return the blur mask of a field, or its regions, as a Labels layer.
 
@@ -249,8 +253,10 @@ def mask_layer_data(
         What counts as blurred, and whether that is divided.
     name : str, optional
         Beginning of the layer's name; the source image's name by default.
+    progress : callable, optional
+        Called as ``progress(done, total, message)``; what it raises stops the work.
     """
-    return LayerMaker(field, name).mask(settings)
+    return LayerMaker(field, name).mask(settings, progress=progress)
 
 
 class LayerMaker:
@@ -301,17 +307,23 @@ class LayerMaker:
             attributes["multiscale"] = True
         return pictures if len(pictures) > 1 else pictures[0], attributes, "image"
 
-    def mask(self, settings: MaskSettings, *, table: bool = True) -> LayerData:
+    def mask(
+        self,
+        settings: MaskSettings,
+        *,
+        table: bool = True,
+        progress: ProgressCallback | None = None,
+    ) -> LayerData:
         """Where the image is blurry, and with a table, how much under each label."""
         place = self._placement.last(2)
-        labels = label_image(self._field, settings)
+        labels = label_image(self._field, settings, progress)
         attributes = {
             **self._attributes(settings.role, place, **settings.facts()),
             **label_look(settings),
         }
         if table:
             pixel = PixelSize.of(place)
-            attributes["features"] = label_table(self._field, labels, settings, pixel)
+            attributes["features"] = label_table(self._field, labels, settings, pixel, progress)
         return labels, attributes, "labels"
 
     def mixing(self, shown: KernelField) -> LayerData:

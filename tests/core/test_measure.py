@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate2d
 
+from blurfield import Cancelled
 from blurfield.comparison import grid_axis
 from blurfield.field import KernelField
 from blurfield.measure import (
@@ -22,6 +23,8 @@ from blurfield.measure import (
     motion_vectors,
     similarity,
 )
+from blurfield.region_statistics import blur_statistics
+from blurfield.similar_motion import motion_regions
 
 
 def line(length: int, size: int = 33, *, vertical: bool = False) -> torch.Tensor:
@@ -413,3 +416,24 @@ def test_mosaic_with_other_spacings_and_small_images(monkeypatch: pytest.MonkeyP
         kernel_mosaic(field, spacing=0)
     with pytest.raises(ValueError, match="NaN"):
         kernel_mosaic(field, np.full((20, 33), np.nan))
+
+
+@pytest.mark.parametrize(
+    "read", [blur_map, blur_mask, blur_score, blur_extent, blur_statistics, motion_regions]
+)
+def test_reading_a_field_can_be_stopped(read):
+    kernel = torch.full((1, 5, 5), 0.04)
+    field = KernelField(kernel, torch.ones(1, 2, 2), (600, 600))
+
+    def stop(*_):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        read(field, progress=stop)
+    told = []
+    result = read(field, progress=lambda *report: told.append(report))
+    assert told
+    expected = read(field)
+    if isinstance(expected, dict):
+        result, expected = result["extent_mean"], expected["extent_mean"]
+    np.testing.assert_array_equal(result, expected)
