@@ -43,6 +43,10 @@ LIBRARIES = [
 ]
 
 
+#: Processes that share the tests. Each takes a gigabyte or two of memory.
+PROCESSES = min(os.cpu_count() or 1, 4)
+
+
 def fail(message):
     """Say what is wrong and end."""
     sys.exit("tools/run.py: " + message)
@@ -183,7 +187,11 @@ def run_tests(python, arguments):
     failed = [check for check in checks if call(check) != 0]
     if not any(word.startswith("-m") for word in arguments):
         arguments = ["-m", "not gpu", *arguments]
-    if call([python, "-m", "pytest", *arguments]) != 0:
+    if not any(word.startswith(("-n", "--numprocesses")) for word in arguments):
+        # Files of tests share what is slow to make, so that each goes to one process.
+        arguments = ["-n", str(PROCESSES), "--dist", "loadfile", *arguments]
+    threads = dict(os.environ, OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"))
+    if call([python, "-m", "pytest", *arguments], env=threads) != 0:
         failed.append(["pytest"])
     for check in failed:
         print("failed: " + " ".join(str(word) for word in check[-3:]), file=sys.stderr)

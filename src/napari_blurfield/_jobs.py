@@ -3,7 +3,7 @@
 A `Job` runs a function that knows nothing of Qt as ``function(progress=callback)``. The callback is
 where everything meets: it raises `Cancelled` once someone asked to stop (the widget, the activity
 dock, or napari when its window closes), and otherwise passes the progress on to the main thread, at
-most ten times a second. Everything else here runs in the main thread.
+most five times a second. Everything else here runs in the main thread.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ else:
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two progress messages to the main thread.
-_INTERVAL = 0.1
+#: Seconds between two progress messages to the main thread: without a GPU that draws the window, each
+#: of them takes a tenth of a second from the work.
+_INTERVAL = 0.2
 #: Seconds of work before its end can be foretold.
 _ETA_AFTER = 1.0
 

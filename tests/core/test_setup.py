@@ -124,16 +124,19 @@ def test_all_checks_run_and_any_failure_counts(
 ) -> None:
     seen: list[list[str]] = []
 
-    def call(command: list[str]) -> int:
+    def call(command: list[str], **_: object) -> int:
         seen.append(command)
         return int("mypy" in command)
 
     monkeypatch.setattr(run, "call", call)
     assert run.run_tests("python", ["-k", "cli"]) == 1
     assert [command[2] for command in seen] == ["ruff", "ruff", "mypy", "npe2", "pytest"]
-    assert seen[-1][3:] == ["-m", "not gpu", "-k", "cli"]
+    shared = ["-n", str(run.PROCESSES), "--dist", "loadfile"]
+    assert seen[-1][3:] == [*shared, "-m", "not gpu", "-k", "cli"]
     assert capsys.readouterr().err == "failed: python -m mypy\n"
-    monkeypatch.setattr(run, "call", lambda command: 0)
+    run.run_tests("python", ["-n0", "-m", "slow"])
+    assert seen[-1][3:] == ["-n0", "-m", "slow"]
+    monkeypatch.setattr(run, "call", lambda command, **_: 0)
     assert run.run_tests("python", []) == 0
 
 
