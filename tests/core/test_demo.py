@@ -19,6 +19,7 @@ PICTURES = {"blurry", "mosaic", "true_mosaic", "mask", "deblurred", "truth", "sh
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_demo_meets_its_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "new" / "demo"
     assert main(["demo", "--out", str(folder), "--quiet", "--json"]) == 0

@@ -62,6 +62,11 @@ class TestLifted:
         assert large.kernel_size == 33
         assert large.basis.sum((1, 2)).tolist() == pytest.approx([1, 1], abs=1e-5)
 
+    def test_of_many_kernels_none_of_which_prevails(self) -> None:
+        basis = torch.stack([self.line(length, 15) for length in (1, 3, 5, 7, 9, 11, 13, 15)])
+        field = KernelField(basis, torch.full((8, 1, 1), 1 / 8), (50, 60))
+        assert lifted(field, 4, (200, 240), 33, None).kernel_size > 60
+
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:

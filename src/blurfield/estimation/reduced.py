@@ -61,7 +61,8 @@ def lifted(
     side = 2 * (field.kernel_size * factor // 2) + 1
     kernels = resize(field.basis, side)
     if kernel_size is None:
-        used = field.mixing.amax((1, 2)) >= _USED
+        most = field.mixing.amax((1, 2))
+        used = most >= min(_USED, float(most.max()))  # at least one is
         radius = math.ceil(_MARGIN * _radius(kernels[used])) + factor
         shorter = 2 * ((min(shape) - 1) // 2) + 1
         kernel_size = min(max(least, 2 * radius + 1), shorter)
