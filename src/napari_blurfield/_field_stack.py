@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,12 @@ class FieldStack:
         self.series = series
         self.stack = stack
         self._read: OrderedDict[int, KernelField] = OrderedDict()
+        # Layers are lazy arrays, of which several threads may compute parts at a time.
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[type[FieldStack], tuple[Series, Stack]]:
+        """Copy what tells of the fields: a lock can be neither copied nor sent elsewhere."""
+        return FieldStack, (self.series, self.stack)
 
     @property
     def name(self) -> str:
@@ -68,16 +75,19 @@ class FieldStack:
         number = stack.number(position)
         if self.series.record.shared and not self.series.shared_path.exists():
             return None  # it is not known yet which field all frames will have
-        if number not in self._read:
-            try:
-                field = self.series.field(number)
-            except FileNotFoundError:
-                return None
-            self._read[number] = field.with_metadata(**{_SOURCE: stack.to_json(position)})
-            while len(self._read) > _KEPT:
-                self._read.popitem(last=False)
-        self._read.move_to_end(number)
-        return self._read[number]
+        with self._lock:
+            field = self._read.get(number)
+            if field is None:
+                try:
+                    field = self.series.field(number)
+                except FileNotFoundError:
+                    return None
+                field = field.with_metadata(**{_SOURCE: stack.to_json(position)})
+                self._read[number] = field
+                while len(self._read) > _KEPT:
+                    self._read.popitem(last=False)
+            self._read.move_to_end(number)
+            return field
 
     def shown(self, dims: Dims) -> KernelField | None:
         """Return the field of the frame that a viewer shows."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import dask.array as da
@@ -19,6 +22,7 @@ from blurfield.measure import motion_features
 from blurfield.mosaic_pyramid import mosaic_pyramid
 from blurfield.series import Series
 from napari_blurfield import _commands, find_field
+from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._frame_ranges import read_ranges, write_ranges
 from napari_blurfield._picked_axes import picks
 from napari_blurfield._provenance import as_python
@@ -476,6 +480,26 @@ def test_no_more_than_one_frame_is_read_at_a_time(viewer, quick, tmp_path):
     assert most[0] == 1
     layers = [Layer.create(*made) for made in outcome.layers]
     assert all(isinstance(made.data, da.Array) for made in layers if role_of(made) != "vectors")
+
+
+def test_parts_may_be_computed_at_a_time(viewer, by_frame, tmp_path):
+    stack = Stack.from_layer(add_movie(viewer, 5))
+    plan = SeriesPlan(stack, tuple(range(5)), {}, chosen_folder=str(tmp_path))
+    run_series(plan)
+    fields = FieldStack(Series.open(tmp_path), stack)
+
+    def lengths(thread):
+        frames = [(thread * number) % 5 for number in range(40)]
+        return all(length_of(fields.at((frame,))) == 3 + 2 * frame for frame in frames)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(lengths, range(1, 9)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert length_of(copy.deepcopy(fields).at((3,))) == 9
 
 
 def test_controls_follow_the_image(estimate, viewer, photograph):
