@@ -194,6 +194,27 @@ def test_folder_of_something_else(tmp_path: Path, estimator: Estimator) -> None:
         create(folder="b", shared=True)
 
 
+@pytest.mark.parametrize("name", [None, "a"])
+def test_files_that_nothing_tells_of_are_no_results(
+    tmp_path: Path, estimator: Estimator, name: str | None
+) -> None:
+    values = stack()
+    frames = lazily(values) if name is None else frames_of(values[0], "YX")
+    series = Series.create(tmp_path / "a", frames, name=name, **CHEAP)
+    process(series, frames)
+    other = {**CHEAP, "estimate": {"kernel_size": 7}}
+    rest = "the whole folder .*/a$" if name is None else r"all files a\.\* in .*/a$"
+    with pytest.raises(ValueError, match=rf"choose another folder, or remove {rest}"):
+        Series.create(tmp_path / "a", frames, name=name, **other)
+    series.record_path.unlink()
+    for path in (series.field_path(0), series.image_path(0)):
+        with pytest.raises(ValueError, match=rf"such as .*{path.name}: choose an empty folder"):
+            Series.create(tmp_path / "a", frames, name=name, **other)
+        for each in path.parent.glob(f"*{path.suffix}"):
+            each.unlink()
+    Series.create(tmp_path / "a", frames, name=name, **other)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "complaint"),
     [

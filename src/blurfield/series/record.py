@@ -70,8 +70,17 @@ class Record:
         except (TypeError, ValueError) as error:
             raise TypeError(f"settings and metadata must be plain JSON types: {error}") from None
 
-    def continued(self, now: Record, folder: Path) -> Record:
+    def continued(self, now: Record, folder: Path, name: str | None) -> Record:
         """Return what to note when this series is to be continued as `now` says.
+
+        Parameters
+        ----------
+        now : Record
+            What is to be made now.
+        folder : pathlib.Path
+            Where the results are.
+        name : str or None
+            Name of the files of a single image.
 
         Raises
         ------
@@ -80,19 +89,20 @@ class Record:
         ValueError
             If that would mix results of different images.
         """
+        # Without the record alone, results that stay would be of nobody knows which settings.
+        rest = f"the whole folder {folder}" if name is None else f"all files {name}.* in {folder}"
+        advice = f"choose another folder, or remove {rest}"
         found = list(_differences(self._what(), now._what()))
         if self.shared and now.shared and self.numbers != now.numbers:
             found.append("other frames share the field")
         if found:
             raise OtherSettingsError(
-                f"{folder} holds results of other settings ({'; '.join(found)}): choose another "
-                "folder, or remove them"
+                f"{folder} holds results of other settings ({'; '.join(found)}): {advice}"
             )
         found = list(_differences(self.source, now.source))
         if found:
             raise ValueError(
-                f"{folder} holds results of other images ({'; '.join(found)}): choose another "
-                "folder, or remove them"
+                f"{folder} holds results of other images ({'; '.join(found)}): {advice}"
             )
         return replace(now, version=self.version)
 

@@ -98,7 +98,7 @@ class Series:
         ------
         ValueError
             If a number, a method or an option is wrong, there are no frames, or the folder has
-            results of other images or settings.
+            results of other images or settings, or files that would be taken for results.
         TypeError
             If an option is unknown, or settings or metadata are not plain JSON.
         OSError
@@ -121,7 +121,9 @@ class Series:
         series = cls(Path(folder).resolve(), name, record)
         if series.record_path.exists():
             before = Record.read(series.record_path)
-            series = cls(series.folder, name, before.continued(record, series.record_path))
+            series = cls(series.folder, name, before.continued(record, series.folder, name))
+        else:
+            series._refuse_files()
         series._make_folders()
         if not series.record_path.exists() or before != series.record:
             series.record.write(series.record_path)
@@ -150,6 +152,17 @@ class Series:
                 path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"cannot make the folder {self.folder}: {error.strerror}") from error
+
+    def _refuse_files(self) -> None:
+        """Raise ValueError if files are in the place of results, though nothing tells of them."""
+        found = [self.shared_path] if self.name is None and self.shared_path.exists() else []
+        for path in self._frame_paths(0):
+            found += path.parent.glob(f"{self._any_stem}{path.suffix}")
+        if found:
+            raise ValueError(
+                f"{self.folder} holds files of something else, such as "
+                f"{min(found).relative_to(self.folder)}: choose an empty folder"
+            )
 
     # ------------------------------------------------------------------ facts
 
@@ -235,6 +248,11 @@ class Series:
             return self.folder / f"{self.name}{suffix}"
         digits = max(5, len(str(prod(self.sizes))))
         return self.folder / kind / f"{number:0{digits}}{suffix}"
+
+    @property
+    def _any_stem(self) -> str:
+        """Pattern of the names of results of frames, without their suffixes."""
+        return "[0-9]*" if self.name is None else glob.escape(self.name)
 
     def is_finished(self, number: int) -> bool:
         """Whether all results of a frame are there."""
@@ -327,8 +345,7 @@ class Series:
 
     def remove_stale_files(self) -> None:
         """Remove temporary files that a run which was killed some time ago has left."""
-        stem = "[0-9]*" if self.name is None else glob.escape(self.name)
-        kinds = [(path.parent, stem, path.suffix) for path in self._frame_paths(0)]
+        kinds = [(path.parent, self._any_stem, path.suffix) for path in self._frame_paths(0)]
         kinds += [(path.parent, path.stem, path.suffix) for path in self._common_paths()]
         for folder, name, suffix in kinds:
             for path in folder.glob(f".{name}-????????{suffix}"):
