@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import threading
+import time
 
 import numpy as np
 import pytest
 from in_viewer import add_field, roles
+from napari.layers import Layer
 
 from blurfield import KernelField
 from napari_blurfield import find_field, mask_layer
+from napari_blurfield._masks import MaskSettings
 from napari_blurfield.layers import FACTS, SOURCE
+from napari_blurfield.widgets import MaskWidget
 from napari_blurfield.widgets import mask as mask_module
 
 
@@ -47,6 +52,44 @@ def test_mask_follows_the_threshold_without_estimating(mask, viewer, field, qtbo
     assert mask.status.text() == f"{layer.data.mean():.0%} of the image is blurry."
     assert "4 px" in mask.meaning.text()
     assert "estimate" not in quick
+
+
+def test_a_painted_mask_stays_until_a_control_is_touched(viewer, field, qtbot):
+    add_field(viewer, field, threshold=0.6)
+    add_field(viewer, field.with_metadata(seed=2), name="other")
+    layer = viewer.layers["field blur mask"]
+    layer.data[:10, :10] = 7
+    layer.visible = False
+    viewer.layers.selection.active = viewer.layers["field blur vectors"]
+    widget = MaskWidget(viewer)
+    qtbot.addWidget(widget)
+    assert widget.threshold.value() == 0.6
+    viewer.layers.selection.active = viewer.layers["other blur vectors"]
+    assert widget.threshold.value() == 0.25
+    viewer.layers.selection.active = viewer.layers["field blur vectors"]
+    assert widget.threshold.value() == 0.6
+    qtbot.wait(200)
+    assert (layer.data[:10, :10] == 7).all()
+    assert not layer.visible
+    widget.threshold.setValue(0.5)
+    qtbot.waitUntil(lambda: layer.visible)
+    assert not (layer.data == 7).any()
+
+
+def test_controls_show_what_the_chosen_layer_was_made_with(mask, viewer, field, qtbot):
+    settings = {"min_extent": 7.5, "min_area": 30, "tolerance": 0.5}
+    add_field(viewer, field)
+    regions = viewer.add_layer(Layer.create(*mask_layer(field, **settings)))
+    viewer.layers.selection.active = regions
+    controls = mask.controls
+    assert controls.settings == MaskSettings(**settings)
+    assert mask.run_button.text() == "Add blur regions"
+    viewer.layers.selection.active = viewer.layers["field blur mask"]
+    assert controls.settings == MaskSettings()
+    controls.regions.setChecked(True)  # the choice of a person stays
+    viewer.layers.selection.active = viewer.layers["field blur vectors"]
+    assert controls.regions.isChecked()
+    assert mask.linked() is regions
 
 
 def test_changes_are_gathered(mask, viewer, field, qtbot):
@@ -185,6 +228,28 @@ def test_statistics_of_large_images_wait_for_the_button(
     assert layer.features["index"].tolist() == [0, 1]
     assert mask.statistics.note.text() == "field blur mask:"
     assert mask.status.text() == "Measured 2 labels."
+
+
+def test_statistics_can_be_cancelled(mask, viewer, field, finish, monkeypatch):
+    started = threading.Event()
+
+    def read(field, labels, settings, pixel, progress=None):
+        started.set()
+        for _ in range(500):  # ten seconds
+            time.sleep(0.02)
+            if progress is not None:
+                progress(0, 0, "reading")
+        return {"index": []}
+
+    add_field(viewer, field)
+    monkeypatch.setattr(mask_module, "label_table", read)
+    mask.run_statistics()
+    assert started.wait(5)
+    mask.cancel()
+    begun = time.monotonic()
+    finish(mask)
+    assert time.monotonic() - begun < 2
+    assert mask.status.text() == "Cancelled; nothing was changed."
 
 
 def test_statistics_are_saved(mask, viewer, field, qtbot, tmp_path):

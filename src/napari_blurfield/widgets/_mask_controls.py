@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Qt
@@ -16,6 +17,8 @@ from ._choices import Choice
 from ._tool import note
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PyQt6.QtCore import pyqtSignal as Signal
 
     from ._tool import ToolWidget
@@ -39,7 +42,7 @@ class MaskControls(QObject):
     Attributes
     ----------
     changed : Signal()
-        The settings are others than before.
+        A person has changed the settings; not that they suit another image now.
     """
 
     changed = Signal()
@@ -59,7 +62,8 @@ class MaskControls(QObject):
         self.difference.valueChanged.connect(self._on_changed)
         self.unit.changed.connect(self._on_unit_changed)
         self.suit(PixelSize(), _LONGEST)
-        self.extent.setValue(_EXTENT)
+        with self._silently():
+            self.extent.setValue(_EXTENT)
 
     def _add_criterion(self) -> None:
         self.criterion = Choice([("L2 norm", NORM), ("extent", EXTENT)])
@@ -150,10 +154,40 @@ class MaskControls(QObject):
         units = [("pixels", False)]
         if pixel.is_physical:
             units.append((pixel.unit, True))
-        self.unit.fill(units)
-        self._on_unit_changed()
+        with self._silently():
+            self.unit.fill(units)
+            self._rescale()
+        self._show_what_applies()
+
+    def show_settings(self, settings: MaskSettings) -> None:
+        """Show what a layer was made with; the layer has no need to follow."""
+        with self._silently():
+            self.threshold.setValue(settings.threshold)
+            self.criterion.value = NORM if settings.min_extent is None else EXTENT
+            if settings.min_extent is not None:
+                self.extent.setValue(settings.min_extent * self._scale.side)
+            self.min_area.setValue(settings.min_area * self._scale.area)
+            self.regions.setChecked(settings.tolerance is not None)
+            if settings.tolerance is not None:
+                self.difference.setValue(settings.tolerance * 100)
+        self._show_what_applies()
+
+    @contextmanager
+    def _silently(self) -> Iterator[None]:
+        """Set controls without saying that a person did."""
+        before = self.blockSignals(True)
+        try:
+            yield
+        finally:
+            self.blockSignals(before)
 
     def _on_unit_changed(self, *_: object) -> None:
+        before = self.settings
+        self._rescale()
+        if self.settings != before:  # rounded, for instance
+            self._on_changed()
+
+    def _rescale(self) -> None:
         """Show the same settings in another unit."""
         extent = self.extent.value() / self._scale.side
         area = self.min_area.value() / self._scale.area
@@ -172,9 +206,12 @@ class MaskControls(QObject):
         self.min_area.setSuffix(" px" if unit == "px" else f" {unit}²")
         for control in (self.extent, self.min_area):
             control.blockSignals(False)
-        self._on_changed()
 
     def _on_changed(self, *_: object) -> None:
+        self._show_what_applies()
+        self.changed.emit()
+
+    def _show_what_applies(self) -> None:
         by_extent = self.criterion.value == EXTENT
         for control, visible in (
             (self.threshold, not by_extent),
@@ -186,7 +223,6 @@ class MaskControls(QObject):
             self._tool.show_row(control, visible)
         pixels = self.threshold.value() ** -2
         self.meaning.setText(f"Blur like a straight motion of more than {pixels:.0f} px")
-        self.changed.emit()
 
 
 def _slider() -> QLabeledDoubleSlider:

@@ -23,6 +23,8 @@ from ._mask_controls import MaskControls
 from ._tool import ToolWidget
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from napari.components import ViewerModel
     from napari.layers import Labels
     from numpy.typing import NDArray
@@ -36,6 +38,8 @@ _SETTLED, _TABLE_SETTLED = 120, 300
 _SLOW = 0.25
 #: Pixels of an image up to which the table follows by itself.
 _MOST_PIXELS = 1_500_000
+#: What layers show that this widget is about.
+_ROLES = frozenset(("mask", "regions"))
 
 
 class _Statistics(NamedTuple):
@@ -76,6 +80,7 @@ class MaskWidget(ToolWidget):
         self._timer = self._new_timer(_SETTLED, self.update_mask)
         self._table_timer = self._new_timer(_TABLE_SETTLED, self.update_statistics)
         self._watched: weakref.WeakSet[Labels] = weakref.WeakSet()
+        self._shown: weakref.ref[Labels] | None = None
         self._connections = Connections(self)
         self._connect()
         self._on_field_changed()
@@ -90,8 +95,8 @@ class MaskWidget(ToolWidget):
     def _connect(self) -> None:
         layers = self.viewer.layers
         for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
-            self._connections.add(event, self._show_statistics)
-        self._connections.add(layers.selection.events.active, self._show_statistics)
+            self._connections.add(event, self._follow_layer)
+        self._connections.add(layers.selection.events.active, self._follow_layer)
         self.field.changed.connect(self._on_field_changed)
         self.controls.changed.connect(self._on_changed)
         self.statistics.update_wanted.connect(self.run_statistics)
@@ -172,14 +177,17 @@ class MaskWidget(ToolWidget):
 
     def linked(self) -> Labels | None:
         """Return the mask, or the regions, that controls and table are about."""
+        return self._newest({self.controls.settings.role})
+
+    def _newest(self, roles: Set[str]) -> Labels | None:
+        """Return the field's newest layer that shows one of these; a selected one goes first."""
         field = self.field.value
         if field is None:
             return None
-        role = self.controls.settings.role
         found = [
             layer
             for layer in self.viewer.layers
-            if role_of(layer) == role and find_field(layer) is field
+            if role_of(layer) in roles and find_field(layer) is field
         ]
         active = self.viewer.layers.selection.active
         return active if active in found else (found or [None])[-1]
@@ -205,12 +213,39 @@ class MaskWidget(ToolWidget):
         field = self.field.value
         if field is not None:
             self.controls.suit(self.pixel, math.sqrt(2) * field.kernel_size)  # its diagonal
+        if self.linked() is None:
+            self._show_settings(self._newest(_ROLES))
+        self._follow_layer()
+
+    def _follow_layer(self, *_: object) -> None:
+        """Show the settings of the layer that a change of the controls would change."""
+        newest = self._newest(_ROLES)
+        is_selected = newest is self.viewer.layers.selection.active
+        self._show_settings(newest if is_selected else self.linked())
         self._show_statistics()
 
+    def _show_settings(self, layer: Labels | None) -> None:
+        """Show the settings of a layer that was not shown before, rather than replace its data.
+
+        It may have been painted by hand.
+        """
+        shown = None if self._shown is None else self._shown()
+        if layer is not None and layer is not shown:
+            self._timer.stop()  # a change meant for another layer
+            self.controls.show_settings(MaskSettings.of(layer.metadata[FACTS]))
+            self._show_role()
+            self._shown = weakref.ref(layer)
+
     def _on_changed(self) -> None:
-        self.run_button.setText(f"Add blur {self.controls.settings.role}")
+        self._show_role()
+        layer = self.linked()
+        if layer is not None:  # it follows the controls from now on
+            self._shown = weakref.ref(layer)
         self._show_statistics()
         self._timer.start()
+
+    def _show_role(self) -> None:
+        self.run_button.setText(f"Add blur {self.controls.settings.role}")
 
     def _on_painted(self, event: Any) -> None:
         if event.source is self.linked():
@@ -254,5 +289,5 @@ def _find_statistics(
     progress: ProgressCallback,
 ) -> _Statistics:
     progress(0, 0, "Measuring the blur under each label …")
-    table = label_table(field, labels, settings, pixel)
+    table = label_table(field, labels, settings, pixel, progress)
     return _Statistics(layer, table, f"Measured {len(table['index'])} labels.")
