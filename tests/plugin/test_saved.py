@@ -22,6 +22,7 @@ from napari_blurfield._readers import get_reader, read_fields
 from napari_blurfield._vector_files import read_vectors, write_vectors
 from napari_blurfield._writers import write_field
 from napari_blurfield.layers import FACTS, field_layers, role_of
+from napari_blurfield.widgets import DeblurWidget, InspectorWidget, MaskWidget
 
 SEVEN = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
@@ -179,6 +180,18 @@ def test_a_painted_mask_comes_back_as_labels(field, tmp_path):
     assert_frame_equal(reread.features, mask.features)
     reread.data[0, 0] = 3  # can still be painted
     assert isinstance(again(Labels(np.zeros((5, 6), int)), tmp_path), Labels)
+
+
+@pytest.mark.parametrize("cls", [MaskWidget, DeblurWidget, InspectorWidget])
+def test_pictures_without_their_field_open_beside_a_widget(cls, viewer, field, qtbot, tmp_path):
+    widget = cls(viewer)
+    qtbot.addWidget(widget)
+    for data in field_layers(field):
+        viewer.add_layer(created(data))
+    reopened = viewer.add_layer(again(created(mask_layer(field)), tmp_path))
+    viewer.layers.selection.active = reopened
+    assert find_field(reopened) is None
+    assert widget.field.value is field
 
 
 def test_multiscale_and_lazy_data_are_saved_in_full(photograph, tmp_path):

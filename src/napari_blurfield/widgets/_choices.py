@@ -309,7 +309,10 @@ class FieldChoice(Choice):
     def _follow(self, *_: object) -> None:
         active = self._viewer.layers.selection.active
         if active is not None and role_of(active) in FIELD_ROLES:
-            self.value = fields_of_stack(active) or find_field(active)
+            field = fields_of_stack(active) or find_field(active)
+            # A layer opened from a file of its own knows its role, but no field.
+            if any(field is known for known in self.values):
+                self.value = field
 
 
 def is_photograph(layer: Layer) -> bool:
