@@ -24,6 +24,7 @@ from superqt import QLabeledDoubleSlider
 
 from blurfield import KernelField
 from napari_blurfield import find_field, widgets
+from napari_blurfield.layers import role_of
 from napari_blurfield.widgets import EstimateWidget
 
 CONTROLS = (
@@ -187,6 +188,18 @@ def test_devices_are_listed(estimate):
     assert estimate.device.value == "cpu"
     with pytest.raises(ValueError, match="abacus"):
         estimate.device.value = "abacus"
+
+
+def test_the_script_of_a_series_can_be_copied_when_it_is_done(
+    estimate, viewer, quick, finish, tmp_path
+):
+    viewer.add_image(np.zeros((3, 48, 64), np.uint8), name="movie", axis_labels=("t", "y", "x"))
+    estimate.frames.which.value = "all"
+    estimate.folder.path.setText(str(tmp_path / "out"))
+    estimate.run()
+    finish(estimate)
+    assert "mask" in [role_of(layer) for layer in viewer.layers]
+    assert not estimate.copy_button.isHidden()
 
 
 def test_a_choice_that_is_no_layer(photograph):

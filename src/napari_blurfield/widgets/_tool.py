@@ -260,6 +260,8 @@ class ToolWidget(QWidget):
 
     def _add_layers(self, layers: Sequence[LayerData]) -> None:
         """Add layers on top, never in place of others, and select the source layer again."""
+        if not layers:  # those of a series were added while it ran
+            return
         made = [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]
         for layer in made:
             self.viewer.add_layer(layer)
