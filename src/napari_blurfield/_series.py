@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +67,23 @@ class SeriesPlan:
     chosen_folder: str = ""
     layers: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def folder(self) -> Path:
-        """Where results go: the same for the same layer and settings, so that runs go on."""
+        """Where results go: the same for the same layer and settings, so that runs go on.
+
+        The first and the last frame may be read to tell this.
+        """
+        from blurfield.series.record import describe_source
+
         if self.chosen_folder:
             return Path(self.chosen_folder).expanduser()
         path = self.stack.first.path
         file = Path(path) if path else None
         settings = [self.estimate, self.deblur, self.shared, self.given_id, self._region]
+        # A file may have several layers, and the axes of a layer may have been corrected.
+        settings.append(describe_source(self.stack.frames()))
+        if self.shared:
+            settings.append([int(number) for number in self.numbers])  # on which the field depends that they share
         if file is not None and file.exists():
             settings.append([str(file.resolve()), file.stat().st_mtime_ns])
         else:

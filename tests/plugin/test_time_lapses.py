@@ -22,6 +22,7 @@ from blurfield.measure import motion_features
 from blurfield.mosaic_pyramid import mosaic_pyramid
 from blurfield.series import Series
 from napari_blurfield import _commands, find_field
+from napari_blurfield._axes import CHANNELS, FRAMES, Axes
 from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._frame_ranges import read_ranges, write_ranges
 from napari_blurfield._picked_axes import picks
@@ -452,6 +453,26 @@ def test_folders_are_those_of_the_same_work(viewer, tmp_path):
     assert other.is_temporary
     assert "removed when napari closes" in other.place
     assert other.folder != SeriesPlan(Stack.from_layer(add_movie(viewer, 2)), (0, 1), {}).folder
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_folders_are_others_for_other_work(on_disk, viewer, tmp_path):
+    file = tmp_path / "movie.npy"
+    file.touch()
+    data = movie(4, (3,))
+    layer = viewer.add_image(data)
+    first = Stack.from_layer(layer, Axes((FRAMES, CHANNELS)))
+    corrected = Stack.from_layer(layer, Axes((FRAMES, FRAMES)))
+    second_channel = Stack.from_layer(viewer.add_image(data + 1), Axes((FRAMES, CHANNELS)))
+
+    def folder(stack, **options):
+        path = str(file) if on_disk else None
+        stack = replace(stack, first=replace(stack.first, path=path))
+        return SeriesPlan(stack, **{"numbers": (0, 1), "estimate": {}, **options}).folder
+
+    assert folder(first) == folder(first, numbers=(0, 2))
+    together = [folder(first, shared=True, numbers=numbers) for numbers in [(0, 1), (0, 2)]]
+    assert len({folder(first), folder(corrected), folder(second_channel), *together}) == 5
 
 
 def test_no_more_than_one_frame_is_read_at_a_time(viewer, quick, tmp_path):
