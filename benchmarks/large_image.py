@@ -34,7 +34,6 @@ WHITE = 65535
 BLOCKS = 4
 #: Sides of the squares that are compared, and what is left out around them.
 INSIDE, MARGIN = 192, 16 * KERNEL
-SQUARES = 4
 
 
 def make(folder: Path, side: int) -> None:
@@ -90,21 +89,28 @@ def seams(folder: Path, method: str, tiles: int) -> float:
     side = image.shape[0]
     sample = ImageParts(image).sparse_blocks(block_step(1, side, side))
     noise = [(model.gain, model.floor**0.5) for model in resolve_noise("auto", sample)]
-    along = round(tiles**0.5)
     worst = 0.0
-    for number in range(SQUARES):
-        # Corners where four parts meet, on the image's diagonal.
-        middle = 16 * -(-side // (16 * along)) * (1 + number * (along - 1) // SQUARES)
-        start = max(0, (middle - INSIDE // 2 - MARGIN) // 16 * 16)
-        stop = min(side, middle + INSIDE // 2 + MARGIN)
-        square = np.ascontiguousarray(image[start:stop, start:stop])
-        local = field.crop((start, start), square.shape)
+    # However many parts lie along each axis, a corner where four of them meet is among these.
+    for rows in (n for n in range(1, tiles + 1) if tiles % n == 0):
+        spans = [around(side, count) for count in (rows, tiles // rows)]
+        seen, there = (tuple(span[which] for span in spans) for which in (0, 1))
+        square = np.ascontiguousarray(image[seen])
+        local = field.crop((seen[0].start, seen[1].start), square.shape)
         whole = deblur(square, local, method, noise=noise)
-        inside = slice(middle - INSIDE // 2 - start, middle + INSIDE // 2 - start)
-        there = slice(middle - INSIDE // 2, middle + INSIDE // 2)
-        difference = whole[inside, inside].astype(float) - sharp[there, there]
+        inside = tuple(
+            slice(part.start - all_.start, part.stop - all_.start)
+            for part, all_ in zip(there, seen, strict=True)
+        )
+        difference = whole[inside].astype(float) - sharp[there]
         worst = max(worst, float(np.abs(difference).max()) / WHITE)
     return worst
+
+
+def around(side: int, parts: int) -> tuple[slice, slice]:
+    """Return what is deblurred, and compared, around the first border of parts along an axis."""
+    border = 16 * -(-side // (16 * parts)) if parts > 1 else side // 2
+    first, last = border - INSIDE // 2, border + INSIDE // 2
+    return slice(max(0, (first - MARGIN) // 16 * 16), min(side, last + MARGIN)), slice(first, last)
 
 
 def main() -> None:
