@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._field_stack import FieldStack
+from ._regions import Region
 from ._series_layers import SeriesLayers
 from ._tasks import Outcome, loaded_device
-from .layers import field_id
+from .layers import SOURCE, field_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +84,8 @@ class SeriesPlan:
         # A file may have several layers, and the axes of a layer may have been corrected.
         settings.append(describe_source(self.stack.frames()))
         if self.shared:
-            settings.append([int(number) for number in self.numbers])  # on which the field depends that they share
+            # The field that they share depends on them.
+            settings.append([int(number) for number in self.numbers])
         if file is not None and file.exists():
             settings.append([str(file.resolve()), file.stat().st_mtime_ns])
         else:
@@ -201,7 +203,7 @@ def _create(plan: SeriesPlan, frames: Any) -> Series:
 
 
 def _check_given(plan: SeriesPlan) -> None:
-    """Raise ValueError if fields that are given are for frames of another size."""
+    """Raise ValueError if fields that are given are for frames of another size, or other parts."""
     stack, given = plan.stack, plan.given
     if given is None:
         return
@@ -217,6 +219,19 @@ def _check_given(plan: SeriesPlan) -> None:
             f"the blur field is for images of {shape[0]} × {shape[1]} pixels, but the frames of "
             f"{stack.name!r} have {height} × {width}; choose the field that was estimated "
             "from them"
+        )
+    region = stack.first.region
+    if region is None or shape == stack.whole_size:
+        return
+    if isinstance(given, FieldStack):
+        known = given.stack.first.region
+    else:
+        stored = (given.metadata.get(SOURCE) or {}).get("region")
+        known = Region.from_json(stored) if stored else region  # nobody knows better
+    if known is None or (known.rows, known.cols) != (region.rows, region.cols):
+        raise ValueError(
+            f"the blur field does not cover {region.name!r} of {stack.name!r}: choose a field of "
+            "whole frames, or estimate that of the region"
         )
 
 

@@ -27,6 +27,7 @@ from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._frame_ranges import read_ranges, write_ranges
 from napari_blurfield._picked_axes import picks
 from napari_blurfield._provenance import as_python
+from napari_blurfield._regions import Region
 from napari_blurfield._series import SeriesPlan, run_series
 from napari_blurfield._stack import Stack
 from napari_blurfield._vectors import vector_spacing
@@ -275,6 +276,28 @@ def test_the_field_of_one_frame_is_for_all_only_if_asked_for(
         finish(deblur)
         series = Series.open(tmp_path / str(shared))
         assert (series.field(0).num_kernels == field.num_kernels) is shared
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_fields_of_another_part_are_refused(single, viewer, quick, tmp_path):
+    whole = Stack.from_layer(add_movie(viewer, 2))
+    here, there = (
+        whole.within([Region("box", slice(top, top + 32), slice(left, left + 32))])
+        for top, left in ((2, 2), (14, 30))
+    )
+    run_series(SeriesPlan(here, (0, 1), {}, chosen_folder=str(tmp_path / "fields")))
+    fields = FieldStack(Series.open(tmp_path / "fields"), here)
+    given = fields.at((0,)) if single else fields
+
+    def deblur(stack, name):
+        folder = tmp_path / name
+        run_series(SeriesPlan(stack, (0, 1), {}, {}, given=given, chosen_folder=str(folder)))
+
+    with pytest.raises(ValueError, match="does not cover 'box' of 'movie'"):
+        deblur(there, "there")
+    assert not (tmp_path / "there").exists()
+    deblur(here, "here")
+    assert Series.open(tmp_path / "here").finished == (0, 1)
 
 
 def test_one_field_for_all_frames_is_the_median(deblur, viewer, by_frame, finish, tmp_path):
