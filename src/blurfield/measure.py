@@ -111,6 +111,7 @@ def blur_mask(
     level: float = 0.5,
     *,
     min_extent: float | None = None,
+    pixel_size: float | tuple[float, float] = 1.0,
     min_area: int = 0,
     progress: ProgressCallback | None = None,
 ) -> NDArray[np.bool_]:
@@ -125,8 +126,9 @@ def blur_mask(
     level : float, default 0.5
         Share of blur, from 0 to 1, from which on a pixel is blurred.
     min_extent : float, optional
-        If given, pixels are blurred where `blur_extent` reaches so many pixels, whatever the norm
-        of their kernels is.
+        If given, pixels of at least this `blur_extent` are blurred, whatever their norm.
+    pixel_size : float or (float, float), default 1
+        As in `blur_extent`.
     min_area : int, default 0
         Blurred regions, and gaps in them, of fewer pixels are removed.
     progress : callable, optional
@@ -141,14 +143,14 @@ def blur_mask(
     Raises
     ------
     ValueError
-        If `threshold`, `level` or `min_extent` is out of range.
+        If `threshold`, `level`, `min_extent` or `pixel_size` is out of range.
     """
     if not 0 <= level <= 1:
         raise ValueError(f"level must be from 0 to 1, not {level!r}")
     if min_extent is None:
         blurred = blur_map(field, threshold, progress=progress) >= level
     elif math.isfinite(min_extent) and min_extent > 0:
-        blurred = blur_extent(field, progress=progress) >= min_extent
+        blurred = blur_extent(field, pixel_size, progress=progress) >= min_extent
     else:
         raise ValueError(f"min_extent must be a number above 0, not {min_extent!r}")
     return without_small_areas(blurred, min_area)

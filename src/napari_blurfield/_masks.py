@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,23 +32,29 @@ class MaskSettings:
     threshold : float
         Kernels with a smaller L2 norm count as blur.
     min_extent : float, optional
-        If given, blur of at least so many pixels counts, whatever the norm.
+        If given, blur of at least so much counts, whatever the norm.
     min_area : int
         Smaller regions and gaps are removed, in pixels.
     tolerance : float, optional
         If given, the mask is divided into regions of similar motion; see
         `blurfield.motion_regions`.
+    pixel_size : (float, float), optional
+        Height and width of a pixel in the unit of `min_extent`; without, that is in pixels.
     """
 
     threshold: float = 0.25
     min_extent: float | None = None
     min_area: int = 0
     tolerance: float | None = None
+    pixel_size: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> MaskSettings:
         """Return the settings that are among the facts about a layer."""
-        return cls(**{name: facts[name] for name in asdict(cls()) if name in facts})
+        known = {name: facts[name] for name in asdict(cls()) if name in facts}
+        if known.get("pixel_size") is not None:
+            known["pixel_size"] = tuple(known["pixel_size"])
+        return cls(**known)
 
     @property
     def role(self) -> str:
@@ -56,7 +63,8 @@ class MaskSettings:
 
     def facts(self) -> dict[str, Any]:
         """Return the settings as plain JSON, for the metadata of the layer."""
-        return asdict(self)
+        sides = None if self.pixel_size is None else list(self.pixel_size)
+        return {**asdict(self), "pixel_size": sides}
 
 
 def label_image(
@@ -69,6 +77,7 @@ def label_image(
         field,
         settings.threshold,
         min_extent=settings.min_extent,
+        pixel_size=settings.pixel_size or 1.0,
         min_area=settings.min_area,
         progress=progress,
     )
@@ -107,16 +116,22 @@ def label_table(
     """
     from blurfield import blur_statistics
 
-    extent = settings.min_extent
+    extent, sides = settings.min_extent, settings.pixel_size or (1.0, 1.0)
+    factor = pixel.sides[0] / sides[0]
     table = blur_statistics(
         field,
         labels,
         threshold=settings.threshold,
-        min_extent=None if extent is None else extent * pixel.side,
+        min_extent=None if extent is None else extent * factor,
         pixel_size=pixel.sides,
         background=True,
         progress=progress,
     )
+    if extent is not None and not math.isclose(factor, pixel.sides[1] / sides[1]):
+        # Where pixels are not square, a length in pixels is not one length in the unit.
+        table["blurred"] = blur_statistics(
+            field, labels, min_extent=extent, pixel_size=sides, background=True, progress=progress
+        )["blurred"]
     numbers = table.pop("label").tolist()
     names = {0: "sharp", 1: "blurry"} if settings.role == "mask" else {0: "outside"}
     return {

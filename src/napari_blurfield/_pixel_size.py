@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,11 @@ class PixelSize:
     def is_physical(self) -> bool:
         """Whether there is a unit other than pixels."""
         return self.unit != "px"
+
+    @property
+    def is_square(self) -> bool:
+        """Whether a number of pixels is the same length in every direction."""
+        return math.isclose(*self.sides, rel_tol=1e-6)
 
     @property
     def area(self) -> float:

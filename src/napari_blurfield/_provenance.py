@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LINE = 92
 
 #: Facts about a mask that are options of `blurfield.blur_mask`.
-_MASK_OPTIONS = ("threshold", "min_extent", "min_area")
+_MASK_OPTIONS = ("threshold", "min_extent", "pixel_size", "min_area")
 
 
 def as_python(layer: Layer) -> str:

@@ -232,6 +232,20 @@ def test_blur_mask_by_extent_without_specks() -> None:
         blur_mask(field, min_extent=0)
 
 
+def test_blur_mask_by_extent_in_the_unit_of_the_image() -> None:
+    """A motion across, of 4.5, and one down, of 9, as pixels are twice as high as wide."""
+    across = torch.zeros(20, 24)
+    across[:, 12:] = 1
+    basis = torch.stack([line(9), line(9, vertical=True)])
+    field = KernelField(basis, torch.stack([across, 1 - across]))
+    assert blur_mask(field, min_extent=8.9, pixel_size=0.995).all()
+    by_sides = blur_mask(field, min_extent=8.9, pixel_size=(1, 0.5))
+    np.testing.assert_array_equal(by_sides, across.numpy() == 0)
+    assert blur_mask(field, min_extent=4.4, pixel_size=(1, 0.5)).all()
+    with pytest.raises(ValueError, match="pixel_size must be a number above 0"):
+        blur_mask(field, min_extent=4, pixel_size=(1, 0))
+
+
 def test_thresholds_and_levels_are_checked() -> None:
     for threshold in (0, 1, -1, math.nan):
         with pytest.raises(ValueError, match="threshold must be"):

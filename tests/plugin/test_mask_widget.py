@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import threading
 import time
 
@@ -13,7 +14,8 @@ from napari.layers import Layer
 
 from blurfield import KernelField
 from napari_blurfield import find_field, mask_layer
-from napari_blurfield._masks import MaskSettings
+from napari_blurfield._masks import MaskSettings, label_image
+from napari_blurfield._provenance import as_python
 from napari_blurfield.layers import FACTS, SOURCE
 from napari_blurfield.widgets import MaskWidget
 from napari_blurfield.widgets import mask as mask_module
@@ -159,8 +161,37 @@ def test_mask_by_extent_in_pixels_and_in_the_unit_of_the_image(
     assert controls.min_area.value() == 5  # of 0.125 µm² each
     assert controls.min_area.suffix() == " µm²"
     assert controls.settings.min_area == 40
-    controls.extent.setValue(9.2 * side)
+    controls.extent.setValue(4.6)  # the motion down reaches 4.5 µm
     qtbot.waitUntil(lambda: not layer.data.any())
+
+
+def test_an_extent_in_the_unit_is_that_of_the_table(mask, viewer, placed_field, qtbot):
+    """Pixels are twice as high as wide: of the motions of 9 px, one is 4.5 µm, one 2.25 µm."""
+    add_field(viewer, placed_field)
+    viewer.layers.selection.active = layer = viewer.layers["cells blur mask"]
+    controls = mask.controls
+    controls.criterion.value = "extent"
+    controls.unit.value = True
+    controls.extent.setValue(3)
+    qtbot.waitUntil(lambda: len(layer.features) == 2)
+    settings = MaskSettings(min_extent=3, pixel_size=(0.5, 0.25))
+    assert controls.settings == settings
+    assert layer.data[40, 50]
+    assert not layer.data[5, 50]
+    assert layer.features["blurred"].tolist() == [0, 1]
+    assert "min_extent=3.0, pixel_size=[0.5, 0.25]" in as_python(layer)
+    facts = json.loads(json.dumps(layer.metadata[FACTS]))
+    np.testing.assert_array_equal(label_image(placed_field, MaskSettings.of(facts)), layer.data)
+
+    controls.unit.value = False
+    controls.extent.setValue(8.5)
+    qtbot.waitUntil(lambda: bool(layer.data[5, 50]))
+    qtbot.waitUntil(lambda: layer.features["blurred"].tolist() == [0, 1])
+    assert controls.settings == MaskSettings(min_extent=8.5)
+    assert "pixel_size" not in as_python(layer)
+    controls.show_settings(settings)
+    assert controls.unit.value
+    assert controls.settings == settings
 
 
 def test_statistics_of_each_label_are_features_in_step(mask, viewer, placed_field, qtbot):

@@ -26,6 +26,7 @@ from blurfield import KernelField
 from napari_blurfield import find_field, widgets
 from napari_blurfield.layers import role_of
 from napari_blurfield.widgets import EstimateWidget
+from napari_blurfield.widgets._legend import ExtentScale
 
 CONTROLS = (
     QAbstractSlider,
@@ -179,6 +180,18 @@ def test_fields_of_the_same_name_are_told_apart(mask, viewer, field):
     add_field(viewer, field.with_metadata(seed=2))
     words = [mask.field.itemText(i) for i in range(mask.field.count())]
     assert words == ["field", "field (2)"]
+
+
+def test_colours_of_vectors_have_no_length_where_pixels_are_not_square(viewer, field, qtbot):
+    scale = ExtentScale()
+    qtbot.addWidget(scale)
+    add_field(viewer, field)
+    vectors = viewer.layers["field blur vectors"]
+    vectors.units = ("um", "um")
+    for sides, is_known in (((0.5, 0.5), True), ((0.5, 0.25), False)):
+        vectors.scale = sides
+        scale.explain(vectors)
+        assert [not label.isHidden() for label in scale.physical] == [is_known] * 3
 
 
 def test_devices_are_listed(estimate):

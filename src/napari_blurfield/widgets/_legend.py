@@ -119,7 +119,8 @@ class ExtentScale(QWidget):
         _write(self.pixels, extents, "px")
         pixel = PixelSize.of(Placement.of_layer(vectors))
         for label in self.physical:
-            label.setVisible(pixel.is_physical)
+            # Where pixels are not square, a colour is not one length in the unit.
+            label.setVisible(pixel.is_physical and pixel.is_square)
         _write(self.physical, extents * pixel.side, pixel.unit)
 
 

@@ -14,6 +14,7 @@ from napari_blurfield._masks import MaskSettings
 from napari_blurfield._pixel_size import PixelSize
 
 from ._choices import Choice
+from ._controls import set_value
 from ._tool import note
 
 if TYPE_CHECKING:
@@ -130,13 +131,16 @@ class MaskControls(QObject):
 
     @property
     def settings(self) -> MaskSettings:
-        """What the controls say, in pixels."""
+        """What the controls say: in pixels, unless extents in the unit depend on directions."""
         by_extent = self.criterion.value == EXTENT
+        in_unit = by_extent and not self._scale.is_square
+        side = 1.0 if in_unit else self._scale.side
         return MaskSettings(
             threshold=self.threshold.value(),
-            min_extent=self.extent.value() / self._scale.side if by_extent else None,
+            min_extent=self.extent.value() / side if by_extent else None,
             min_area=round(self.min_area.value() / self._scale.area),
             tolerance=self.difference.value() / 100 if self.regions.isChecked() else None,
+            pixel_size=self._scale.sides if in_unit else None,
         )
 
     def suit(self, pixel: PixelSize, longest: float) -> None:
@@ -165,12 +169,18 @@ class MaskControls(QObject):
             self.threshold.setValue(settings.threshold)
             self.criterion.value = NORM if settings.min_extent is None else EXTENT
             if settings.min_extent is not None:
-                self.extent.setValue(settings.min_extent * self._scale.side)
+                self._show_extent(settings.min_extent, in_unit=settings.pixel_size is not None)
             self.min_area.setValue(settings.min_area * self._scale.area)
             self.regions.setChecked(settings.tolerance is not None)
             if settings.tolerance is not None:
                 self.difference.setValue(settings.tolerance * 100)
         self._show_what_applies()
+
+    def _show_extent(self, extent: float, *, in_unit: bool) -> None:
+        """Show an extent in pixels or in the unit; where pixels are square, both are the same."""
+        if not self._pixel.is_square:
+            set_value(self.unit, in_unit)
+        self.extent.setValue(extent if in_unit else extent * self._scale.side)
 
     @contextmanager
     def _silently(self) -> Iterator[None]:
@@ -184,11 +194,11 @@ class MaskControls(QObject):
     def _on_unit_changed(self, *_: object) -> None:
         before = self.settings
         self._rescale()
-        if self.settings != before:  # rounded, for instance
+        if self.settings != before:  # rounded, or measured otherwise as pixels are not square
             self._on_changed()
 
     def _rescale(self) -> None:
-        """Show the same settings in another unit."""
+        """Show the same settings in another unit, or similar ones where pixels are not square."""
         extent = self.extent.value() / self._scale.side
         area = self.min_area.value() / self._scale.area
         self._scale = self._pixel if self.unit.value else PixelSize()
@@ -196,7 +206,8 @@ class MaskControls(QObject):
         for control in (self.extent, self.min_area):
             control.blockSignals(True)
         self.extent.setDecimals(1 if side >= 1 else 2)
-        self.extent.setRange(side, self._longest * side)
+        sides = self._scale.sides
+        self.extent.setRange(min(sides), self._longest * max(sides))
         self.extent.setSingleStep(side / 2)  # type: ignore[arg-type]
         self.extent.setValue(extent * side)
         self.min_area.setDecimals(0 if self._scale.area >= 1 else 2)
