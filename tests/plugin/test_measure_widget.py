@@ -126,6 +126,24 @@ def test_bad_frames_are_flagged_by_a_limit_that_suits_or_was_dragged(
     assert results.limit.value() == 8
 
 
+def test_a_limit_is_not_one_for_another_image(measure, viewer, lapse, estimated, finish):
+    viewer.add_image(lapse[:8], name="in pixels")
+    measure.run()
+    finish(measure)
+    results = measure.results
+    results.flag.setChecked(True)
+    results.limit.setValue(8)
+    assert flagged(measure) == [4]
+    viewer.add_image(lapse, name="in µm", scale=(2, 0.5, 0.5), units=("s", "um", "um"))
+    measure.run()
+    finish(measure)
+    assert not any(row.get("flagged") for row in results.rows)
+    results.flag.setChecked(True)
+    assert results.limit.suffix() == " µm"
+    assert results.limit.value() == 0.75
+    assert flagged(measure) == [4, 7, 11]
+
+
 def test_clicks_go_to_frames_and_the_frame_shown_is_marked(
     measure, viewer, lapse, estimated, finish
 ):

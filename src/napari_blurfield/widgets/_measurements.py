@@ -148,7 +148,16 @@ class Measurements(QWidget):
         """Start anew; labels have these colours, or others where None is returned."""
         self._rows = []
         self._color_of = color_of
+        self._forget_limits()
         self.refresh()
+
+    def _forget_limits(self) -> None:
+        """Let no limit outlive its rows: the next may be of another image, in another unit."""
+        self._limits.clear()
+        self.limit.blockSignals(True)
+        self.limit.setValue(0)
+        self.limit.blockSignals(False)
+        self.flag.setChecked(False)  # a limit that suits is offered as soon as it is wanted again
 
     def add_rows(self, rows: list[Row]) -> None:
         """Add the rows of a frame; they are shown together with others that come soon."""
