@@ -33,8 +33,8 @@ else:
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two progress messages to the main thread: without a GPU that draws the window, each
-#: of them takes a tenth of a second from the work.
+#: Seconds between two progress messages to the main thread: where no GPU draws the window, each of
+#: them takes a tenth of a second from the work.
 _INTERVAL = 0.2
 #: Seconds of work before its end can be foretold.
 _ETA_AFTER = 1.0
