@@ -156,7 +156,9 @@ WORK = {
     "residual": (reblurring, {"task": "residual"}),
 }
 #: What is interrupted while it works on a large image.
-QUICK = {"mask", "reblur", "simulate", "residual"}
+QUICK = {"mask", "reblur", "simulate", "residual"} | {
+    name for name in WORK if name.startswith(("deblur, tikhonov", "deblur, richardson-lucy"))
+}
 #: What is measured each time; the rest takes minutes on a slow machine.
 ALWAYS = {"estimate", "deblur, richardson-lucy, adjoint", "simulate"}
 
