@@ -72,7 +72,9 @@ def measure(count: int, side: int, workers: list[int]) -> dict[str, Any]:
             digests.add(digest)
         for number in workers:
             name = f"{number} processes"
-            with LocalCluster(number, threads_per_worker=1, dashboard_address=":0") as cluster:
+            with LocalCluster(
+                n_workers=number, threads_per_worker=1, dashboard_address=":0"
+            ) as cluster:
                 how = {"scheduler": cluster.scheduler_address}
                 run(folder / f"warm {number}", values[: 2 * number], **how)
                 rows[name], digest = run(folder / name, values, **how)
