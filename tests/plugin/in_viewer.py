@@ -1,11 +1,30 @@
-"""What stands in a viewer, and fields to put there."""
+"""What stands in a viewer and where, and fields to put there."""
 
 from __future__ import annotations
 
+import numpy as np
 from napari.layers import Layer
 
 from napari_blurfield import field_layers
 from napari_blurfield.layers import role_of
+
+SEVEN = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+
+def quiet(done, total, message):
+    pass
+
+
+def assert_same_place(layer, source):
+    assert layer.ndim == source.ndim
+    for name in SEVEN:
+        ours, theirs = getattr(layer, name), getattr(source, name)
+        if name == "affine":
+            ours, theirs = ours.affine_matrix, theirs.affine_matrix
+        if name in ("units", "axis_labels"):
+            assert ours == theirs
+        else:
+            np.testing.assert_allclose(ours, theirs, atol=1e-12, err_msg=name)
 
 
 def roles(viewer):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from in_viewer import assert_same_place, quiet
 from napari.layers import Image, Labels, Layer, Vectors
 from npe2 import PluginManifest
 from pandas.testing import assert_frame_equal
@@ -24,27 +25,9 @@ from napari_blurfield._writers import write_field
 from napari_blurfield.layers import FACTS, field_layers, role_of
 from napari_blurfield.widgets import DeblurWidget, InspectorWidget, MaskWidget
 
-SEVEN = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-
-
-def quiet(done, total, message):
-    pass
-
 
 def created(data):
     return Layer.create(data[0], dict(data[1]), data[2])
-
-
-def assert_same_place(layer, source):
-    assert layer.ndim == source.ndim
-    for name in SEVEN:
-        ours, theirs = getattr(layer, name), getattr(source, name)
-        if name == "affine":
-            ours, theirs = ours.affine_matrix, theirs.affine_matrix
-        if name in ("units", "axis_labels"):
-            assert ours == theirs
-        else:
-            np.testing.assert_allclose(ours, theirs, atol=1e-12, err_msg=name)
 
 
 def again(layer, folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from in_viewer import SEVEN, assert_same_place, quiet
 from napari.layers import Image, Layer
 
 from blurfield import KernelField
@@ -11,28 +12,11 @@ from napari_blurfield import deblur_layer, estimate_layers, field_layers, find_f
 from napari_blurfield._spatial import Placement
 from napari_blurfield.layers import role_of
 
-SEVEN = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-
 
 def make(layers):
     """Return real layers by what they show."""
     made = [Layer.create(data, dict(attributes), kind) for data, attributes, kind in layers]
     return {role_of(layer): layer for layer in made}
-
-
-def assert_same_place(layer, source):
-    for name in SEVEN:
-        ours, theirs = getattr(layer, name), getattr(source, name)
-        if name == "affine":
-            ours, theirs = ours.affine_matrix, theirs.affine_matrix
-        if name in ("units", "axis_labels"):
-            assert ours == theirs
-        else:
-            np.testing.assert_allclose(ours, theirs, atol=1e-9, err_msg=name)
-
-
-def quiet(done, total, message):
-    pass
 
 
 @pytest.fixture
