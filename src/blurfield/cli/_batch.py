@@ -180,7 +180,7 @@ def _output_folder(name: str, files: Sequence[Path]) -> Path:
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `Series.create` that are the same for all of them, after a look at them."""
-    from blurfield.series.store import check_settings
+    from blurfield.series.settings import check_settings
 
     if options.weights is not None and Path(options.weights).exists():
         options.weights = str(Path(options.weights).resolve())  # workers may be elsewhere

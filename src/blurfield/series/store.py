@@ -14,6 +14,7 @@ import numpy as np
 from blurfield.files import ArrayFile, atomic_write
 
 from .record import Record, describe_source
+from .settings import check_settings, checked_numbers, whole_number
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from blurfield.field import KernelField
     from blurfield.frames import Frames
 
-__all__ = ["Series", "check_settings"]
+__all__ = ["Series"]
 
 _RECORD = "series.json"
 #: Temporary files of runs that were killed are removed when they are so many seconds old.
@@ -114,8 +115,8 @@ class Series:
             estimate=dict(estimate),
             deblur=None if deblur is None else dict(deblur),
             shared=bool(shared) and name is None,
-            threads=_whole(threads, 1, "threads"),
-            numbers=_checked_numbers(numbers, len(frames)),
+            threads=whole_number(threads, 1, "threads"),
+            numbers=checked_numbers(numbers, len(frames)),
             metadata=dict(metadata or {}),
         ).plain()
         series = cls(Path(folder).resolve(), name, record)
@@ -380,34 +381,3 @@ def _load_field(path: Path) -> KernelField:
     from blurfield.storage import load_field
 
     return load_field(path)
-
-
-def check_settings(estimate: Mapping[str, Any], deblur: Mapping[str, Any] | None) -> None:
-    """Raise ValueError or TypeError for settings of a series that could be right for no frame."""
-    from blurfield.estimation import MODELS
-    from blurfield.restoration import choose_method
-
-    model = estimate.get("model", "auto")
-    if model not in ("auto", *MODELS):
-        raise ValueError(f"the model {model!r} is unknown; known: {', '.join(MODELS)}")
-    if deblur is not None:
-        general = {"method", "gamma", "device", "strength", "memory"}
-        own = {name: value for name, value in deblur.items() if name not in general}
-        choose_method(deblur.get("method", "auto"), own)
-
-
-def _checked_numbers(numbers: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    if numbers is None:
-        return tuple(range(count))
-    wanted = tuple(sorted({_whole(number, 0, "frame numbers") for number in numbers}))
-    if not wanted:
-        raise ValueError("no frame is asked for")
-    if wanted[-1] >= count:
-        raise ValueError(f"there are {count} frames, from 0; there is no frame {wanted[-1]}")
-    return wanted
-
-
-def _whole(value: int, least: int, what: str) -> int:
-    if int(value) != value or value < least:
-        raise ValueError(f"{what} must be whole numbers from {least}, not {value!r}")
-    return int(value)
