@@ -42,14 +42,14 @@ def deblur_active(viewer: napari.viewer.Viewer) -> Job | None:
     from ._settings import defaults
     from ._source import Source
     from ._tasks import deblur_source
-    from .layers import fields_in, is_from, stacks_in
+    from .layers import fields_in, source_of, stacks_in
 
     viewer = behind_proxy(viewer)
     with _explaining():
         source = Source.shown(_active(viewer), viewer.dims)
         shown = (stack.shown(viewer.dims) for stack in stacks_in(viewer.layers))
         fields = [*fields_in(viewer.layers), *(field for field in shown if field is not None)]
-        field = next((f for f in fields if is_from(f, source.layer_name, source.frame)), None)
+        field = next((f for f in fields if source_of(f).is_same_image(source.identity)), None)
         start = defaults()
         options: dict[str, Any] = {
             "method": start.method,

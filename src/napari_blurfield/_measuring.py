@@ -12,12 +12,13 @@ import blurfield
 
 from ._axes import is_named
 from ._frame_ranges import write_ranges
+from ._identity import Identity
 from ._picked_axes import stored_shape
 from ._pixel_size import PixelSize
 from ._source import Source
 from ._stack import Stack
 from ._tasks import Outcome, loaded_device
-from .layers import FACTS, ROLES, fields_in, is_from, source_layer, stacks_in
+from .layers import FACTS, ROLES, fields_in, source_of, stacks_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -115,22 +116,18 @@ def known_fields(layers: Iterable[Layer], stack: Stack) -> Known:
     """Return what gives the fields of frames that layers show already."""
     layers = list(layers)
     shape = stack.first.shape
-    single = [
-        found
-        for found in fields_in(layers)
-        if source_layer(found) == stack.name and found.shape == shape
-    ]
+    single = [found for found in fields_in(layers) if found.shape == shape]
     series = [
         found.series
         for found in stacks_in(layers)
-        if (found.name, found.stack.sizes, found.stack.first.shape)
-        == (stack.name, stack.sizes, shape)
+        if (found.stack.sizes, found.stack.first.shape) == (stack.sizes, shape)
+        and found.stack.first.identity.is_same_layer(stack.first.identity)
     ]
 
     def known(number: int) -> KernelField | None:
-        position = stack.position(number)
+        frame = Identity.from_json(stack.to_json(stack.position(number)))
         for found in single:
-            if is_from(found, stack.name, position):
+            if source_of(found).is_same_image(frame):
                 return found
         for one in series:
             if one.field_path(number).exists():

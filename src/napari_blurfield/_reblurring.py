@@ -11,9 +11,10 @@ import numpy as np
 import blurfield
 
 from ._axes import Axes
-from ._recipe import RECIPE, recipe_for, with_recipe
+from ._identity import sample_of
+from ._recipe import RECIPE, lasting, recipe_for, with_recipe
 from ._source import Source
-from ._tasks import Outcome, channels_of, lasting, loaded_device, result_layer_data
+from ._tasks import Outcome, channels_of, loaded_device, result_layer_data
 from .functions import as_field
 from .layers import FIELD, ROLES, SOURCE, field_layers, source_name
 
@@ -295,6 +296,8 @@ def _as_source(source: Source, pixels: NDArray[Any], role: str) -> Source:
         placement=source.result_placement,
         path=None,
         region=None,
+        layer_id="",
+        sample=sample_of(pixels),
     )
 
 

@@ -32,6 +32,9 @@ RECIPE = "recipe"
 #: What a recipe tells of a layer that was an input; where it lay is told elsewhere.
 _ABOUT_IMAGES = ("name", "layer", "path", "axes", "channels", "frame", "shape", "region")
 
+#: Arguments of `blurfield.deblur` that it chooses where it is not told, and then tells.
+_RESOLVED = ("method", "variant", "gamma", "device", "memory")
+
 
 def recipe_for(
     function: str,
@@ -75,6 +78,16 @@ def recipe_for(
         "threads": torch.get_num_threads(),
     }
     return {"inputs": inputs, "steps": [*steps, step], "versions": _versions()}
+
+
+def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that say what was computed, without the callback of this run."""
+    return {name: value for name, value in options.items() if name != "progress"}
+
+
+def as_used(options: Mapping[str, Any], done: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `blurfield.deblur` as it used them, by what it tells of that."""
+    return {**lasting(options), **{name: done[name] for name in _RESOLVED if name in done}}
 
 
 def with_recipe(field: KernelField, recipe: Recipe) -> KernelField:
@@ -143,4 +156,12 @@ def _versions() -> dict[str, str]:
     }
 
 
-__all__ = ["RECIPE", "pixels_digest", "recipe_for", "recipe_of", "with_recipe"]
+__all__ = [
+    "RECIPE",
+    "as_used",
+    "lasting",
+    "pixels_digest",
+    "recipe_for",
+    "recipe_of",
+    "with_recipe",
+]

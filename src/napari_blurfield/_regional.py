@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import blurfield
 
-from ._recipe import RECIPE, recipe_for
+from ._recipe import RECIPE, as_used, recipe_for
 from ._regions import Region
-from .layers import SOURCE, source_layer, source_name
+from .layers import SOURCE, source_name, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ def region_of_field(field: KernelField, source: Source) -> Region | None:
     """Return the part of an image that a field was estimated from, None if it was all of it."""
     stored = field.metadata.get(SOURCE) or {}
     region = stored.get("region")
-    if not region or source_layer(field) != source.layer_name:
+    if not region or not source_of(field).is_same_layer(source.identity):
         return None
     return Region.from_json(region)
 
@@ -113,9 +113,12 @@ def deblur_regions(
         done.append({"name": region.name, **place, **json.loads(json.dumps(info, default=str))})
     facts: dict[str, Any] = {"parameters": {"regions": done}}
     if len(regions) == 1 and regions[0].mask is None:
-        lasting = {name: value for name, value in options.items() if name != "progress"}
         facts[RECIPE] = recipe_for(
-            "deblur_part", "sharp", {**place, **lasting}, image=(source, pixels), field=field
+            "deblur_part",
+            "sharp",
+            {**place, **as_used(options, info)},
+            image=(source, pixels),
+            field=field,
         )
     return sharp, used[0], facts
 

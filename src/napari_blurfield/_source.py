@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._axes import CHANNELS, FRAMES, Axes, frame_words
+from ._identity import Identity, sample_of
 from ._picked_axes import picks, stored_shape
 from ._spatial import Placement
 
@@ -50,6 +51,10 @@ class Source:
         The file that the layer was read from.
     region : Region, optional
         Of which part of the image the data are.
+    layer_id : str
+        Tells the layer from others of its name; empty if there is no layer.
+    sample : str, optional
+        Tells the pixels from others, see `sample_of`; of the whole image where there is a region.
     """
 
     name: str
@@ -62,6 +67,8 @@ class Source:
     appearance: dict[str, Any]
     path: str | None = None
     region: Region | None = None
+    layer_id: str = ""
+    sample: str | None = None
 
     @classmethod
     def from_layer(
@@ -106,6 +113,8 @@ class Source:
             placement=placement,
             appearance={name: _plain(getattr(layer, name)) for name in _APPEARANCE},
             path=layer.source.path,
+            layer_id=str(layer.unique_id),
+            sample=sample_of(data),
         )
 
     @classmethod
@@ -120,6 +129,11 @@ class Source:
         """Take the image that a viewer with these `dims` shows of a layer; see `from_layer`."""
         _check_image(layer)
         return cls.from_layer(layer, displayed_frame(layer, dims))
+
+    @property
+    def identity(self) -> Identity:
+        """What tells the image from others."""
+        return Identity(self.layer_name, self.layer_id, self.path, self.frame, self.sample)
 
     @property
     def channel_axis(self) -> int | None:
@@ -195,11 +209,9 @@ class Source:
         channels = None if self.channel_axis is None else int(self.data.shape[0])
         return {
             "name": self.name,
-            "layer": self.layer_name,
-            "path": self.path,
+            **self.identity.to_json(),
             "axes": list(self.axes.leading),
             "channels": channels,
-            "frame": list(self.frame),
             "shape": list(self.shape),
             "region": None if self.region is None else self.region.to_json(),
             **self.placement.to_json(),

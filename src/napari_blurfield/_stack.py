@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._identity import sample_of
 from ._picked_axes import stored_shape
 from ._source import Source, frame_labels, frame_name
 
@@ -140,5 +141,7 @@ class Stack:
 
     def to_json(self, position: Sequence[int]) -> dict[str, Any]:
         """Return what `Source.to_json` tells of the frame at a position."""
-        name = frame_name(self.name, self.labels, position, self.first.region)
-        return {**self.first.to_json(), "name": name, "frame": [int(i) for i in position]}
+        frame = tuple(int(index) for index in position)
+        sample = sample_of(self.data[self.first.axes.index(frame)])
+        name = frame_name(self.name, self.labels, frame, self.first.region)
+        return replace(self.first, name=name, frame=frame, sample=sample).to_json()

@@ -12,7 +12,7 @@ import numpy as np
 import blurfield
 
 from ._masks import MaskSettings, label_words
-from ._recipe import RECIPE, recipe_for, with_recipe
+from ._recipe import RECIPE, as_used, lasting, recipe_for, with_recipe
 from ._regional import deblur_regions, region_of_field
 from .layers import (
     FACTS,
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from ._regions import Region
     from ._source import Source
     from .layers import LayerData
-
-#: Arguments of `blurfield.deblur` that it chooses where it is not told, and then tells.
-_RESOLVED = ("method", "variant", "gamma", "device", "memory")
 
 
 def estimate_field(source: Source, **options: Any) -> KernelField:
@@ -129,22 +126,16 @@ def _deblur_whole(
     """Deblur an image, and say what was done."""
     pixels = source.pixels()
     sharp, done = blurfield.deblur(pixels, field, return_info=True, **options)
-    resolved = {name: done[name] for name in _RESOLVED if name in done}
     return sharp, {
         "parameters": json.loads(json.dumps(done, default=str)),
         RECIPE: recipe_for(
             "deblur",
             "sharp",
-            {**lasting(options), **resolved},
+            as_used(options, done),
             image=(source, pixels),
             field=field,
         ),
     }
-
-
-def lasting(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that say what was computed, without the callback of this run."""
-    return {name: value for name, value in options.items() if name != "progress"}
 
 
 def channels_of(source: Source) -> dict[str, Any]:
@@ -247,7 +238,6 @@ __all__ = [
     "estimate_field",
     "estimate_fields",
     "estimate_source",
-    "lasting",
     "layers_of",
     "loaded_device",
     "mask_source",

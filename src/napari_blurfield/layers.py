@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._identity import Identity
 from ._kernel_names import kernel_names
 from ._masks import MaskSettings, label_image, label_look, label_table
 from ._pixel_size import PixelSize
@@ -178,15 +179,9 @@ def _shown_in(layers: Iterable[Layer], find: Callable[[Layer], T | None]) -> lis
     return found
 
 
-def is_from(field: KernelField, layer_name: str, frame: Sequence[int] = ()) -> bool:
-    """Return whether a field was estimated from a frame of the layer of this name."""
-    frames = list(_stored(field).get("frame", ()))
-    return source_layer(field) == layer_name and frames == list(frame)
-
-
-def source_layer(field: KernelField) -> str | None:
-    """Return the name of the layer that a field was estimated from, None if from elsewhere."""
-    return _stored(field).get("layer") or None
+def source_of(field: KernelField) -> Identity:
+    """Return which image a field was estimated from, as far as it knows."""
+    return Identity.from_json(_stored(field))
 
 
 def role_of(layer: Layer) -> str | None:

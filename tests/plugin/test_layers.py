@@ -11,7 +11,7 @@ from napari.layers import Image, Labels, Layer, Points
 
 from blurfield import KernelField
 from napari_blurfield import deblur_layer, estimate_layers, field_layers, find_field, mask_layer
-from napari_blurfield.layers import FACTS, field_id, fields_in, is_from, role_of
+from napari_blurfield.layers import FACTS, field_id, fields_in, role_of, source_of
 
 
 def quiet(done, total, message):
@@ -174,9 +174,8 @@ def test_fields_in_a_viewer_are_listed_once_newest_first(viewer, field, layers):
     assert [
         f is known for f, known in zip(fields_in(viewer.layers), [other, field], strict=True)
     ] == [True] * 2
-    assert is_from(other, "cells", (2,))
-    assert not is_from(other, "cells")
-    assert not is_from(field, "cells")
+    assert (source_of(other).name, source_of(other).frame) == ("cells", (2,))
+    assert source_of(field).name == ""
 
 
 def test_estimated_from_each_kind_of_image(quick, photograph):

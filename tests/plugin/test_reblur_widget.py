@@ -18,8 +18,9 @@ from napari_blurfield import (
     residual_layer,
     simulate_layer,
 )
+from napari_blurfield._identity import Identity
 from napari_blurfield._provenance import as_python
-from napari_blurfield.layers import FACTS, is_from
+from napari_blurfield.layers import FACTS, source_of
 from napari_blurfield.widgets import ReblurWidget
 from napari_blurfield.widgets import reblur as module
 
@@ -123,7 +124,7 @@ def test_simulate_with_the_true_field(reblur, viewer, sharp, placed, finish, not
     assert roles(viewer) == [None, "simulated", "mixing", "basis", "mosaic", "mask", "vectors"]
     field = find_field(viewer.layers["cells true blur mask"])
     np.testing.assert_array_equal(field.basis, truth.basis)
-    assert is_from(field, "cells simulated blur")
+    assert source_of(field).is_same_image(Identity.of_frame(blurry, ()))
     same_place(blurry, source)
     same_place(viewer.layers["cells true blur mask"], source)
     assert blurry.metadata[FACTS]["parameters"]["seed"] == 3

@@ -379,6 +379,9 @@ def test_real_deblurring_of_a_region(viewer):
     part = np.s_[35:55, 45:65]
     assert np.abs(made.data - sharp)[part].mean() < 0.7 * np.abs(image - sharp)[part].mean()
     np.testing.assert_array_equal(made.data[:30], image[:30])
+    script = as_python(made)
+    assert 'method="tikhonov"' in script
+    assert '"auto"' not in script  # whatever is automatic elsewhere, the script does the same
 
 
 def test_a_script_deblurs_the_region_of_all_frames(

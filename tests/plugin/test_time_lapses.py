@@ -25,13 +25,14 @@ from napari_blurfield import _commands, find_field
 from napari_blurfield._axes import CHANNELS, FRAMES, Axes
 from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._frame_ranges import read_ranges, write_ranges
+from napari_blurfield._identity import Identity
 from napari_blurfield._picked_axes import picks
 from napari_blurfield._provenance import as_python
 from napari_blurfield._regions import Region
 from napari_blurfield._series import SeriesPlan, run_series
 from napari_blurfield._stack import Stack
 from napari_blurfield._vectors import vector_spacing
-from napari_blurfield.layers import is_from, role_of, shown_field
+from napari_blurfield.layers import role_of, shown_field, source_of
 from napari_blurfield.widgets import EstimateWidget
 
 # Layers are added while a thread works, which also changes the filters of warnings: what napari
@@ -130,7 +131,7 @@ def test_fields_of_all_frames(estimate, deblur, viewer, by_frame, finish, tmp_pa
         assert length_of(field) == 3 + 2 * frame
         assert shown_field(made["mosaic"], viewer.dims) is field
         assert find_field(made["mask"], (frame,)) is field
-        assert is_from(field, "movie", (frame,))
+        assert source_of(field).is_same_image(Identity.of_frame(source, (frame,)))
         ours = made["vectors"].data[:, 0, 0] == frame
         expected = motion_features(field, spacing=vector_spacing(field))["length"]
         np.testing.assert_array_equal(made["vectors"].features["length"][ours], expected)

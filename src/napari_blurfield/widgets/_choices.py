@@ -11,6 +11,7 @@ from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
 
 from napari_blurfield._field_stack import FieldStack
+from napari_blurfield._identity import Identity
 from napari_blurfield._lifetime import Connections
 from napari_blurfield._picked_axes import picks
 from napari_blurfield._source import displayed_frame
@@ -19,10 +20,9 @@ from napari_blurfield.layers import (
     fields_in,
     fields_of_stack,
     find_field,
-    is_from,
     role_of,
-    source_layer,
     source_name,
+    source_of,
     stacks_in,
 )
 
@@ -288,8 +288,12 @@ class FieldChoice(Choice):
             return
         opened = [field for _, field in reversed(self._opened)]
         fields = [*fields_in(self._viewer.layers), *opened]
-        fitting: list[Any] = [field for field in fields if is_from(field, layer.name, frame)]
-        fitting += [s for s in stacks_in(self._viewer.layers) if s.name == layer.name]
+        shown = Identity.of_frame(layer, frame)
+        fitting: list[Any] = []
+        if shown is not None:
+            fitting += [field for field in fields if source_of(field).is_same_image(shown)]
+        stacks = stacks_in(self._viewer.layers)
+        fitting += [stack for stack in stacks if stack.stack.first.identity.is_frame_of(layer)]
         for field in fitting:
             # The sliders move before the layer that made them longer is listed here.
             if any(field is known for known in self.values):
@@ -303,8 +307,10 @@ class FieldChoice(Choice):
         if self.currentIndex() < len(self._first):
             return False
         chosen = self.chosen
-        name = chosen.name if isinstance(chosen, FieldStack) else source_layer(chosen)
-        return any(layer.name == name for layer in self._viewer.layers)
+        stack = chosen.stack if isinstance(chosen, FieldStack) else None
+        made_of = source_of(chosen) if stack is None else stack.first.identity
+        photographs = [layer for layer in self._viewer.layers if is_photograph(layer)]
+        return any(made_of.is_frame_of(layer) for layer in photographs)
 
     def _follow(self, *_: object) -> None:
         active = self._viewer.layers.selection.active

@@ -7,6 +7,7 @@ from weakref import WeakMethod
 
 from qtpy.QtWidgets import QPushButton
 
+from napari_blurfield._identity import Identity
 from napari_blurfield._lifetime import Connections, when_destroyed
 from napari_blurfield.layers import FACTS, role_of
 
@@ -91,7 +92,8 @@ class CompareButton(QPushButton):
 def _is_result_of(layer: Layer, source: Layer) -> bool:
     if role_of(layer) not in _AFTER:
         return False
-    return bool(layer.metadata[FACTS].get("source", {}).get("layer") == source.name)
+    made_of = layer.metadata[FACTS].get("source")
+    return bool(made_of) and Identity.from_json(made_of).is_frame_of(source)
 
 
 def _bind(viewer: ViewerModel, button: CompareButton) -> None:

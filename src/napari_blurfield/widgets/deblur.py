@@ -15,7 +15,7 @@ from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._preview import preview_source, previews_in, visible_box
 from napari_blurfield._regional import field_for, region_of_field
 from napari_blurfield._tasks import deblur_source
-from napari_blurfield.layers import fields_in, is_from, source_layer, source_name
+from napari_blurfield.layers import fields_in, source_name, source_of
 
 from ._choices import Choice, FieldChoice
 from ._compare import CompareButton
@@ -194,7 +194,7 @@ class DeblurWidget(ImageToolWidget):
         others = [
             other
             for other in fields_in(self.viewer.layers)
-            if is_from(other, source.layer_name, source.frame)
+            if source_of(other).is_same_image(source.identity)
         ]
         if field is not None:
             for region in regions:
@@ -225,8 +225,7 @@ class DeblurWidget(ImageToolWidget):
         chosen: Given | None = None if self.field.chosen == ESTIMATE else self.field.chosen
         if chosen is None or isinstance(chosen, FieldStack) or self.shared.isChecked():
             return chosen
-        of_a_frame = source_layer(chosen) == self.image.value.name
-        return None if of_a_frame else chosen
+        return None if source_of(chosen).is_frame_of(self.image.value) else chosen
 
 
 class MethodChoice(Choice):

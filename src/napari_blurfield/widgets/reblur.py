@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox
 
+from napari_blurfield._identity import Identity
 from napari_blurfield._lifetime import Connections
 from napari_blurfield._reblurring import reblur_source, residual_source, simulate_source
 from napari_blurfield._source import Source
@@ -218,9 +219,9 @@ class ReblurWidget(ImageToolWidget):
         if deblurred is None or self.task.value != "residual":
             return
         facts = deblurred.metadata.get(FACTS) or {}
-        made_of = facts.get("source", {}).get("layer")
+        made_of = Identity.from_json(facts.get("source", {}))
         for layer in self.image.values:
-            if layer.name == made_of:
+            if made_of.is_frame_of(layer):
                 self.image.value = layer
         field = find_field(deblurred)
         if field is None:
