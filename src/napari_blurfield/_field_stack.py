@@ -89,6 +89,11 @@ class FieldStack:
             self._read.move_to_end(number)
             return field
 
+    def forget(self, number: int) -> None:
+        """Read the field of a frame anew when it is asked for: it has been made again."""
+        with self._lock:
+            self._read.pop(number, None)
+
     def shown(self, dims: Dims) -> KernelField | None:
         """Return the field of the frame that a viewer shows."""
         first = self.stack.first

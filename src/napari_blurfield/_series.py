@@ -151,26 +151,56 @@ def run_series(
     series = _create(plan, frames)
     _provide_fields(plan, series, progress)
     made = SeriesLayers(FieldStack(series, plan.stack), **plan.layers)
-    added: set[int] = set()
-
-    def add(number: int) -> None:
-        if number in added or not series.is_finished(number):
-            return
-        added.add(number)
-        made.add(number)
-        if on_frame is not None:
-            on_frame(made, number)
-
+    follow = _Following(series, made, on_frame)
     for number in series.finished:
         progress(0, 0, "Reading results that are there …")
-        add(number)
-    reports = process(series, frames, progress=progress, on_frame=add)
-    for number in series.finished:
-        add(number)
+        follow.add(number)
+    reports = process(series, frames, progress=progress, on_frame=follow.add)
+    follow.settle()
     summary = _summary(plan, reports, time.monotonic() - started, used)
     if not made.frames:
         raise ValueError(summary)
     return Outcome(made.layers() if on_frame is None else [], summary)
+
+
+class _Following:
+    """Keeps the layers of a series as its folder is, also where frames are done again."""
+
+    def __init__(self, series: Series, made: SeriesLayers, on_frame: OnFrame | None) -> None:
+        self._series = series
+        self._made = made
+        self._on_frame = on_frame
+        self._added: dict[int, int] = {}
+
+    def add(self, number: int) -> None:
+        """Add a frame that is finished, unless it has been added as it is."""
+        if not self._series.is_finished(number):
+            return
+        written = self._written_at(number)
+        if self._added.get(number) == written:
+            return
+        self._added[number] = written
+        self._made.add(number)
+        self._tell(number)
+
+    def settle(self) -> None:
+        """Add what is finished, and leave out what has changed and could not be done again."""
+        finished = self._series.finished
+        for number in finished:
+            self.add(number)
+        for number in self._added.keys() - set(finished):
+            self._made.discard(number)
+            self._tell(number)
+
+    def _tell(self, number: int) -> None:
+        if self._on_frame is not None:
+            self._on_frame(self._made, number)
+
+    def _written_at(self, number: int) -> int:
+        """When the last result of a frame was written, which changes if it is done again."""
+        series = self._series
+        path = series.image_path(number) if series.deblurs else series.field_path(number)
+        return path.stat().st_mtime_ns
 
 
 def _create(plan: SeriesPlan, frames: Any) -> Series:
@@ -242,13 +272,12 @@ def _provide_fields(plan: SeriesPlan, series: Series, progress: ProgressCallback
         return
     for done, number in enumerate(plan.numbers):
         progress(done, len(plan.numbers), "Copying the blur fields …")
-        path = series.field_path(number)
-        if path.exists():
+        if series.field_path(number).exists():
             continue
         if not isinstance(given, FieldStack):
-            _within(given, plan.stack).save(path)
+            series.give_field(number, _within(given, plan.stack))
         elif given.has(number):
-            _within(given.series.field(number), plan.stack).save(path)
+            series.give_field(number, _within(given.series.field(number), plan.stack))
 
 
 def _within(field: KernelField, stack: Stack) -> KernelField:
@@ -266,7 +295,10 @@ def _summary(plan: SeriesPlan, reports: Sequence[FrameReport], seconds: float, u
     if done:
         what = "Estimated" if plan.deblur is None else "Deblurred"
         kept = sum(report.status == "kept" for report in done)
-        before = f" ({kept} of them before)" if kept else ""
+        again = sum(report.again for report in done)
+        notes = [f"{kept} of them before"] * bool(kept)
+        notes += [f"{again} again, since the images have changed"] * bool(again)
+        before = f" ({'; '.join(notes)})" if notes else ""
         words = (
             f"{what} {len(done)} frames{before} in {seconds:.1f} s on {used}. "
             f"Results are in {plan.place}. "

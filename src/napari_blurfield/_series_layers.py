@@ -96,6 +96,7 @@ class SeriesLayers:
         from blurfield.measure import motion_features, motion_vectors
 
         stack = self._fields.stack
+        self._fields.forget(number)
         if not self._with_field:
             self._vectors[number] = np.zeros((0, 2, self._placement.ndim)), {}
             return
@@ -109,6 +110,11 @@ class SeriesLayers:
         self._spacing = max(self._spacing, spacing)
         self.most_kernels = max(self.most_kernels, field.num_kernels)
         self._vectors[number] = vectors, motion_features(field, spacing=spacing)
+
+    def discard(self, number: int) -> None:
+        """Leave out a frame that was added, and has no results any more."""
+        self._fields.forget(number)
+        del self._vectors[number]
 
     def layers(self) -> list[LayerData]:
         """Return the layers, the lowest one first; at least one frame has to be there."""

@@ -86,7 +86,7 @@ def _given(fields: FieldStack, ours: list[str]) -> list[str]:
     given = fields.series.metadata.get("fields")
     if given is None:
         return []
-    save = "    field.save(series.field_path(number))"
+    save = "    series.give_field(number, field)"
     corner = ""
     if (region := fields.stack.first.region) is not None:
         corner = f".crop({(region.rows.start, region.cols.start)}, {region.shape})"

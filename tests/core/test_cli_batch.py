@@ -118,6 +118,23 @@ def test_again(
     assert (out / "summary.csv").read_bytes() == before
 
 
+def test_frames_that_changed_are_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values, out = numbers(3, SIDE, SIDE), tmp_path / "out"
+    for first in (True, False):
+        np.save(tmp_path / "t.npy", values)
+        capsys.readouterr()
+        assert run(tmp_path / "t.npy", "--out", out, *OPTIONS[:-1]) == 0
+        values[1, 2, 3] += 1
+        if first:
+            assert "3 frames done\n" in capsys.readouterr().out
+    assert [row["status"] for row in table(out)] == ["kept", "done", "kept"]
+    assert "its pixels are others" in table(out)[1]["reason"]
+    said = capsys.readouterr().out
+    assert "3 frames done (1 again, since the images have changed)" in said
+
+
 def test_settings_reach_the_library(
     inputs: Path, tmp_path: Path, estimated: list[dict[str, Any]]
 ) -> None:

@@ -578,6 +578,52 @@ def test_the_field_follows_the_sliders(deblur, viewer, field):
     assert deblur.field.value is known
 
 
+def test_frames_that_changed_are_made_and_shown_anew(viewer, by_frame, tmp_path):
+    layer = add_movie(viewer)
+    made = []
+    told = []
+
+    def remember(layers, number):
+        made[:] = [layers]
+        told.append(number)
+
+    def run():
+        plan = SeriesPlan(Stack.from_layer(layer), (0, 1, 2), {}, chosen_folder=str(tmp_path))
+        return run_series(plan, on_frame=remember).summary
+
+    assert "Estimated 3 frames in" in run()
+    layer.data[1] += 200
+    told.clear()
+    assert "Estimated 3 frames (2 of them before; 1 again, since the images have changed)" in run()
+    assert told == [0, 1, 2, 1]  # as it was, until it was known to have changed
+    vectors, look = made[0].vectors()
+    of_frame = look["features"]["length"][vectors[:, 0, 0] == 1]
+    assert set(np.round(of_frame)) == {9}
+    assert length_of(find_field(Layer.create(*made[0].layers()[0]), (1,))) == 9
+
+
+def test_frames_that_changed_for_the_worse_are_not_shown(viewer, by_frame, tmp_path):
+    layer = viewer.add_image(movie(4, dtype=np.float32), axis_labels=("t", "y", "x"))
+    made = []
+    for _ in range(2):
+        plan = SeriesPlan(Stack.from_layer(layer), (0, 1, 2), {}, chosen_folder=str(tmp_path))
+        summary = run_series(plan, on_frame=lambda layers, _: made.append(layers)).summary
+        layer.data[1] = np.nan
+    assert "1 of 3 frames failed" in summary
+    assert set(made[-1].vectors()[0][:, 0, 0]) == {0, 2}
+
+
+def test_what_is_shown_of_a_field_follows_its_file(viewer, by_frame, tmp_path):
+    stack = Stack.from_layer(add_movie(viewer))
+    run_series(SeriesPlan(stack, (0, 1), {}, chosen_folder=str(tmp_path)))
+    series = Series.open(tmp_path)
+    fields = FieldStack(series, stack)
+    assert length_of(fields.at((1,))) == 5
+    series.give_field(1, series.field(0))
+    fields.forget(1)
+    assert length_of(fields.at((1,))) == 3
+
+
 # ------------------------------------------------------------------- commands, scripts
 
 

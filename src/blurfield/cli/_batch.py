@@ -250,7 +250,9 @@ def _relative(path: Path, out: Path) -> str | None:
 
 def _sentence(rows: Sequence[Row], failed: Sequence[Row], out: Path) -> str:
     """Say what has become of all frames, for people."""
-    text = f"{out}: {len(rows) - len(failed)} frames done"
+    again = sum(row["status"] == "done" and bool(row["reason"]) for row in rows)
+    note = f" ({again} again, since the images have changed)" if again else ""
+    text = f"{out}: {len(rows) - len(failed)} frames done{note}"
     if not failed:
         return text
     first = failed[0]

@@ -14,7 +14,7 @@ from blurfield.compute import choose_device
 from blurfield.frames import FrameFile, ImageFiles
 
 from .report import FrameReport
-from .work import failed, make_frame, share_of_memory
+from .work import make_frame, share_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +102,7 @@ class ClusterCrew:
             try:
                 read = _Sent(read(task.number))
             except Exception as error:  # noqa: BLE001 (as on a worker: a frame that can't be read)
-                return _Known(failed(task.number, error))
+                read = _Unreadable(str(error) or type(error).__name__)
         workers = self._workers()
         gpus = any(_GPU in worker.get("resources", {}) for worker in workers.values())
         future = self._client.submit(
@@ -111,6 +111,7 @@ class ClusterCrew:
             task.number,
             read,
             task.deblur,
+            task.compare,
             _places(workers),
             pure=False,
             resources={_GPU: 1} if gpus else None,
@@ -147,17 +148,14 @@ class _Sent:
         return self._image
 
 
-class _Known:
-    """A task that has come to an end before it was sent."""
+class _Unreadable:
+    """A frame that could not be read, and so could not be sent."""
 
-    def __init__(self, report: FrameReport) -> None:
-        self._report = report
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
 
-    def done(self) -> bool:
-        return True
-
-    def result(self) -> FrameReport:
-        return self._report
+    def __call__(self, number: int) -> NDArray[Any]:
+        raise ValueError(self._reason)
 
 
 class _Remote:
@@ -191,7 +189,12 @@ class _Place(NamedTuple):
 
 
 def _on_worker(
-    series: Series, number: int, read: Reader, deblur: bool, places: Mapping[str, _Place]
+    series: Series,
+    number: int,
+    read: Reader,
+    deblur: bool,
+    compare: bool,
+    places: Mapping[str, _Place],
 ) -> FrameReport:
     """Do a task; runs on a worker."""
     import torch
@@ -202,7 +205,8 @@ def _on_worker(
     with _turn:
         torch.set_num_threads(series.record.threads)
         try:
-            return make_frame(series, number, read, deblur=deblur, where=_where(series, place))
+            where = _where(series, place)
+            return make_frame(series, number, read, deblur=deblur, compare=compare, where=where)
         finally:
             torch.set_num_threads(before)
 

@@ -100,6 +100,14 @@ class LocalCrew:
 
         where = share_of_memory(series, self._workers)
         try:
-            return make_frame(series, task.number, read, progress, deblur=task.deblur, where=where)
+            return make_frame(
+                series,
+                task.number,
+                read,
+                progress,
+                deblur=task.deblur,
+                compare=task.compare,
+                where=where,
+            )
         finally:
             self._under_way.pop(task, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from .changes import SHARED_CHANGED
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -40,6 +42,8 @@ class Job:
         What has become of each frame so far.
     share, kept : float
         Parts of the work that have been done, and that had been done before.
+    before : set of int
+        Frames that were finished at the beginning, if they share a field.
     """
 
     series: Series
@@ -48,6 +52,7 @@ class Job:
     reports: dict[int, FrameReport] = field(default_factory=dict)
     share: float = 0.0
     kept: float = 0.0
+    before: set[int] = field(default_factory=set)
 
     @property
     def passes(self) -> int:
@@ -57,11 +62,24 @@ class Job:
 
 @dataclass(eq=False)
 class Task:
-    """The work on one frame: to estimate it, and perhaps to deblur it."""
+    """The work on one frame.
+
+    Attributes
+    ----------
+    job : Job
+        The series.
+    number : int
+        The frame.
+    deblur : bool
+        Whether to deblur it; it is estimated in any case.
+    compare : bool
+        Whether to look if results that are there were made of its pixels.
+    """
 
     job: Job
     number: int
     deblur: bool
+    compare: bool = True
 
     @property
     def part(self) -> float:
@@ -113,6 +131,9 @@ def process(
 ) -> list[FrameReport]:
     """Make what is missing of a series, frame by frame.
 
+    Frames that are finished are read, too: those whose pixels have changed since are done again.
+    Where frames share a field, that is then made again, and all frames are deblurred with it.
+
     Parameters
     ----------
     series : Series
@@ -138,7 +159,8 @@ def process(
     -------
     list of FrameReport
         One for each frame that was asked for, in order. Frames that are damaged, or that the
-        settings don't suit, have ``status`` ``"failed"``.
+        settings don't suit, have ``status`` ``"failed"``; of those that were done again, ``again``
+        is true.
 
     Raises
     ------
@@ -226,6 +248,8 @@ def process_jobs(
         for job in jobs:
             seen.append(job)
             job.series.remove_stale_files()
+            if job.series.record.shared:
+                job.before = set(job.series.finished)
             for number in job.series.numbers:
                 yield Task(job, number, job.series.deblurs and job.passes == 1)
 
@@ -237,7 +261,7 @@ def process_jobs(
             if job.series.record.shared:
                 share_field(job.series, numbers, tell)
             if job.passes == 2:
-                yield from (Task(job, number, True) for number in numbers)
+                yield from (Task(job, number, True, compare=False) for number in numbers)
 
     def tell() -> None:
         if progress is not None:
@@ -251,6 +275,8 @@ def process_jobs(
         job, before = task.job, task.job.reports.get(report.number)
         if before is not None:
             report = _both(before, report)
+        if report.status == "done" and not report.reason and report.number in job.before:
+            report = replace(report, reason=SHARED_CHANGED)
         job.reports[report.number] = report
         if report.status == "kept":
             job.kept += task.part
@@ -289,4 +315,5 @@ def _do_all(
 def _both(first: FrameReport, second: FrameReport) -> FrameReport:
     """Report on a frame that was looked at twice."""
     seconds = [report.seconds for report in (first, second) if report.seconds is not None]
-    return replace(second, seconds=sum(seconds) if seconds else None)
+    total = sum(seconds) if seconds else None
+    return replace(second, reason=second.reason or first.reason, seconds=total)

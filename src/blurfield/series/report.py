@@ -18,7 +18,8 @@ class FrameReport:
     status : str
         ``"done"``; ``"kept"``, if it was done before; or ``"failed"``.
     reason : str
-        Why it failed, in a sentence; otherwise "".
+        Why it failed, why it was done again although it had been done before, or why that could not
+        be told of a frame that is kept; otherwise "".
     seconds : float or None
         How long the work took, if there was any.
     extent : float or None
@@ -36,3 +37,8 @@ class FrameReport:
     def ok(self) -> bool:
         """Whether there are results of it."""
         return self.status != "failed"
+
+    @property
+    def again(self) -> bool:
+        """Whether it was done again, since what it had been made of has changed."""
+        return self.status == "done" and bool(self.reason)

@@ -13,6 +13,7 @@ import numpy as np
 
 from blurfield.files import ArrayFile, atomic_write
 
+from .changes import given_field
 from .record import Record, describe_source
 from .settings import check_settings, checked_numbers, whole_number
 
@@ -72,6 +73,9 @@ class Series:
         name: str | None = None,
     ) -> Series:
         """Begin a series, or continue the one that is in a folder.
+
+        The first and the last frame tell whether it is of the same images; frames between them that
+        have changed are done again by `blurfield.series.process`.
 
         Parameters
         ----------
@@ -286,6 +290,10 @@ class Series:
             If it has not been estimated.
         """
         return _load_field(self.field_path(number))
+
+    def give_field(self, number: int, field: KernelField) -> None:
+        """Take a field for that of a frame, which is then not estimated whatever its pixels are."""
+        given_field(field).save(self.field_path(number))
 
     def image(self, number: int) -> NDArray[Any]:
         """Return a deblurred frame, of the shape and type of the images.

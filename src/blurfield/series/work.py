@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from blurfield._version import __version__
 from blurfield.compute import part_of
 
+from .changes import CHANGED, PIXELS, forget_changed, pixel_digest
 from .report import FrameReport
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     #: Reads a frame.
     Reader = Callable[[int], NDArray[Any]]
 
-__all__ = ["failed", "make_frame", "share_of_memory"]
+__all__ = ["make_frame", "share_of_memory"]
 
 #: What is wrong with a frame or with the settings for it, as opposed to the disk or the program.
 _BAD = (ValueError, TypeError, MemoryError)
@@ -36,11 +37,13 @@ def make_frame(
     progress: ProgressCallback | None = None,
     *,
     deblur: bool,
+    compare: bool = True,
     where: dict[str, Any] | None = None,
 ) -> FrameReport:
     """Make what is missing of a frame, and write it to the folder of the series.
 
-    Doing it again, or twice at the same time, changes nothing.
+    Doing it again, or twice at the same time, changes nothing. Results that were made of other
+    pixels are made again.
 
     Parameters
     ----------
@@ -54,6 +57,8 @@ def make_frame(
         What it raises stops the work and propagates.
     deblur : bool
         Whether to deblur it; if not, it is estimated only.
+    compare : bool
+        Whether to look if results that are there were made of these pixels.
     where : dict, optional
         ``device`` and ``memory``, in place of those of the series.
 
@@ -67,23 +72,46 @@ def make_frame(
         If results cannot be written.
     """
     start = time.perf_counter()
-    extent, status = None, "done"
+    extent, image, reason = None, None, ""
+    if compare:
+        image, reason = _compared(series, number, read)
     has_field = series.field_path(number).exists()
     lacks_image = deblur and not series.image_path(number).exists()
     try:
-        if has_field and not lacks_image:
-            status = "kept"
-        else:
-            image = _read(read, number)
-        if not has_field:
+        kept = has_field and not lacks_image
+        if image is None and not kept:
+            image, reason = _read(read, number), ""
+        if image is not None and not has_field:
             _estimate(series, number, image, part_of(progress, 0, 1 + lacks_image), where or {})
         extent = _median_extent(series.own_field(number))
-        if lacks_image:
+        if image is not None and lacks_image:
             _deblur(series, number, image, part_of(progress, 1, 2), where or {})
     except _BAD as error:
-        return failed(number, error, start, extent)
-    seconds = time.perf_counter() - start if status == "done" else None
-    return FrameReport(number, status, "", seconds, extent)
+        seconds = time.perf_counter() - start
+        return FrameReport(number, "failed", _sentence(error), seconds, extent)
+    if kept:
+        return FrameReport(number, "kept", reason, None, extent)
+    return FrameReport(number, "done", reason, time.perf_counter() - start, extent)
+
+
+def _compared(series: Series, number: int, read: Reader) -> tuple[NDArray[Any] | None, str]:
+    """Remove results that were made of other pixels than those of the frame.
+
+    Returns
+    -------
+    image : ndarray or None
+        The frame, if there was something to compare it with.
+    reason : str
+        What to report of this.
+    """
+    if not (series.field_path(number).exists() or series.image_path(number).exists()):
+        return None, ""
+    try:
+        image = _read(read, number)
+    except ValueError as error:
+        return None, f"it can no longer be read, and was not compared: {_sentence(error)}"
+    changed = forget_changed(series, number, pixel_digest(image))
+    return image, CHANGED if changed else ""
 
 
 def _read(read: Reader, number: int) -> NDArray[Any]:
@@ -128,7 +156,7 @@ def _estimate(
 
     settings = series.record.estimate | {k: v for k, v in where.items() if k == "device"}
     field = estimate(image, progress=progress, channel_axis=series.channel_axis, **settings)
-    source = {**field.metadata.get("source", {}), **_origin(series, number)}
+    source = {**field.metadata.get("source", {}), **_origin(series, number, image)}
     field.with_metadata(source=source).save(series.field_path(number))
 
 
@@ -154,7 +182,7 @@ def _deblur(
     )
     facts = {
         "version": __version__,
-        "source": _origin(series, number),
+        "source": _origin(series, number, image),
         "shared_field": series.record.shared,
         "estimate": series.record.estimate,
         "deblur": series.record.deblur,
@@ -164,10 +192,11 @@ def _deblur(
     series.write_image(number, sharp, facts)
 
 
-def _origin(series: Series, number: int) -> dict[str, Any]:
-    """Which frame of what, for the metadata of results."""
+def _origin(series: Series, number: int, image: NDArray[Any]) -> dict[str, Any]:
+    """Which frame of what, and as it was, for the metadata of results."""
     name = series.metadata.get("name", series.name)
-    return {**({"name": name} if name else {}), "frame": list(series.position(number))}
+    frame = {"frame": list(series.position(number)), PIXELS: pixel_digest(image)}
+    return {**({"name": name} if name else {}), **frame}
 
 
 def _median_extent(field: KernelField) -> float:
@@ -180,10 +209,5 @@ def _median_extent(field: KernelField) -> float:
     return float(np.median(blur_extent(field.with_mixing(field.mixing, (h, w)))))
 
 
-def failed(
-    number: int, error: BaseException, start: float | None = None, extent: float | None = None
-) -> FrameReport:
-    """Report that an error spoilt a frame, on which work began at `start`."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    seconds = None if start is None else time.perf_counter() - start
-    return FrameReport(number, "failed", reason, seconds, extent)
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

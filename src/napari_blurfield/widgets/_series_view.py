@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_blurfield.layers import role_of
@@ -93,7 +94,7 @@ class SeriesView(QObject):
 
 def _set_vectors(layer: Layer, made: SeriesLayers) -> None:
     vectors, look = made.vectors()
-    if len(vectors) == len(layer.data):
+    if np.array_equal(vectors, layer.data):
         return
     layer.data = vectors
     layer.features = look["features"]
