@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._source import frame_name
+from ._source import frame_name, placement_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from blurfield import KernelField
     from blurfield.series import Series
 
+    from ._spatial import Placement
     from ._stack import Stack
 
 #: Fields that are kept in memory: the one shown, and the one before.
@@ -88,6 +89,23 @@ class FieldStack:
                     self._read.popitem(last=False)
             self._read.move_to_end(number)
             return field
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What there is to say about the source in the metadata of layers, as plain JSON."""
+        source = self.stack.to_json((0,) * len(self.stack.sizes))
+        return {"source": source, "folder": str(self.series.folder)}
+
+    @property
+    def placement(self) -> Placement:
+        """Where the stack lies."""
+        return placement_from_json(self.facts["source"])
+
+    def go_on_as(self, other: FieldStack) -> None:
+        """Be the fields of a later run, whose results are in the same folder."""
+        with self._lock:
+            self.series, self.stack = other.series, other.stack
+            self._read.clear()
 
     def forget(self, number: int) -> None:
         """Read the field of a frame anew when it is asked for: it has been made again."""

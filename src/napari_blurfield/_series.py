@@ -76,11 +76,14 @@ class SeriesPlan:
         """
         from blurfield.series.record import describe_source
 
+        if self.goes_on is not None:
+            return self.goes_on
         if self.chosen_folder:
             return Path(self.chosen_folder).expanduser()
         path = self.stack.first.path
         file = Path(path) if path else None
-        settings = [self.estimate, self.deblur, self.shared, self.given_id, self._region]
+        settings: list[Any] = [self.estimate, self.deblur, self.shared, self.given_id]
+        settings.append(_region_of(self.stack))
         # A file may have several layers, and the axes of a layer may have been corrected.
         settings.append(describe_source(self.stack.frames()))
         if self.shared:
@@ -95,6 +98,30 @@ class SeriesPlan:
             return file.parent / f"{file.stem}-blurfield" / digest
         return _temporary_folder() / digest
 
+    @cached_property
+    def goes_on(self) -> Path | None:
+        """The folder that the fields come from, if they were made in it by a run like this one.
+
+        After a run its fields are those that are chosen; the same run again is to go on with it.
+        """
+        from blurfield.series.record import describe_source
+
+        given = self.given
+        if not isinstance(given, FieldStack) or given.series.metadata.get("fields") is not None:
+            return None
+        folder, record = given.series.folder, given.series.record
+        if self.chosen_folder and Path(self.chosen_folder).expanduser().resolve() != folder:
+            return None
+        same = (
+            (record.estimate, record.deblur, record.shared)
+            == (self.estimate, self.deblur, self.shared)
+            and (record.numbers == self.numbers or not self.shared)
+            and _is_same_layer(given.stack, self.stack)
+            and _region_of(given.stack) == _region_of(self.stack)
+            and record.source == describe_source(self.stack.frames())
+        )
+        return folder if same else None
+
     @property
     def is_temporary(self) -> bool:
         """Whether the folder is removed when napari is closed."""
@@ -108,15 +135,12 @@ class SeriesPlan:
 
     @property
     def given_id(self) -> str | None:
-        """Name of the fields that are given."""
+        """Name of the fields that are given, and were not made in the same folder."""
+        if self.goes_on is not None:
+            return None
         if isinstance(self.given, FieldStack):
             return str(self.given.series.folder)
         return None if self.given is None else field_id(self.given)
-
-    @property
-    def _region(self) -> Any:
-        region = self.stack.first.region
-        return None if region is None else region.to_json()
 
 
 def run_series(
@@ -150,7 +174,8 @@ def run_series(
     progress(0, 0, "Looking at the frames …")
     series = _create(plan, frames)
     _provide_fields(plan, series, progress)
-    made = SeriesLayers(FieldStack(series, plan.stack), **plan.layers)
+    shown = {**plan.layers, **({"with_field": True} if plan.goes_on else {})}
+    made = SeriesLayers(FieldStack(series, plan.stack), **shown)
     follow = _Following(series, made, on_frame)
     for number in series.finished:
         progress(0, 0, "Reading results that are there …")
@@ -235,7 +260,7 @@ def _create(plan: SeriesPlan, frames: Any) -> Series:
 def _check_given(plan: SeriesPlan) -> None:
     """Raise ValueError if fields that are given are for frames of another size, or other parts."""
     stack, given = plan.stack, plan.given
-    if given is None:
+    if given is None or plan.goes_on is not None:
         return
     if isinstance(given, FieldStack) and given.stack.sizes != stack.sizes:
         raise ValueError(
@@ -268,7 +293,7 @@ def _check_given(plan: SeriesPlan) -> None:
 def _provide_fields(plan: SeriesPlan, series: Series, progress: ProgressCallback) -> None:
     """Put the fields that are given into the folder, where they are taken for estimated ones."""
     given = plan.given
-    if given is None:
+    if given is None or plan.goes_on is not None:
         return
     for done, number in enumerate(plan.numbers):
         progress(done, len(plan.numbers), "Copying the blur fields …")
@@ -286,6 +311,16 @@ def _within(field: KernelField, stack: Stack) -> KernelField:
     if region is None or field.shape == stack.first.shape:
         return field
     return field.crop((region.rows.start, region.cols.start), region.shape)
+
+
+def _is_same_layer(one: Stack, other: Stack) -> bool:
+    path = one.first.path
+    return one.identity == other.identity or (path is not None and path == other.first.path)
+
+
+def _region_of(stack: Stack) -> Any:
+    region = stack.first.region
+    return None if region is None else region.to_json()
 
 
 def _summary(plan: SeriesPlan, reports: Sequence[FrameReport], seconds: float, used: str) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 
 from ._axes import CHANNELS
 from ._masks import MaskSettings
-from ._source import placement_from_json
 from ._vectors import vector_spacing, vectors_look
 from .layers import (
     FACTS,
@@ -82,9 +81,17 @@ class SeriesLayers:
         self._examples: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         #: Largest number of basis kernels of a frame.
         self.most_kernels = 0
-        json = fields.stack.to_json((0,) * len(fields.stack.sizes))
-        self._placement = placement_from_json(json)
-        self._facts = {"source": json, "folder": str(fields.series.folder)}
+        self._placement = fields.placement
+
+    @property
+    def fields(self) -> FieldStack:
+        """The fields of the frames."""
+        return self._fields
+
+    def adopt(self, fields: FieldStack) -> None:
+        """Go on with the fields that layers of the same folder show already."""
+        fields.go_on_as(self._fields)
+        self._fields = fields
 
     @property
     def frames(self) -> int:
@@ -110,6 +117,13 @@ class SeriesLayers:
         self._spacing = max(self._spacing, spacing)
         self.most_kernels = max(self.most_kernels, field.num_kernels)
         self._vectors[number] = vectors, motion_features(field, spacing=spacing)
+
+    def is_of_other_frames(self, vectors: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which vectors belong to frames that this run was not asked for: (N,)."""
+        stack = self._fields.stack
+        places = np.rint(vectors[:, 0, list(stack.first.axes.frames)]).astype(int)
+        numbers = np.ravel_multi_index(tuple(places.T), stack.sizes)
+        return ~np.isin(numbers, self._fields.series.numbers)
 
     def discard(self, number: int) -> None:
         """Leave out a frame that was added, and has no results any more."""
@@ -140,13 +154,13 @@ class SeriesLayers:
     def _attributes(self, role: str) -> dict[str, Any]:
         return {
             "name": f"{self._fields.title} {ROLES[role]}",
-            "metadata": {FACTS: {"role": role, **self._facts}, FIELDS: self._fields},
+            "metadata": {FACTS: {"role": role, **self._fields.facts}, FIELDS: self._fields},
         }
 
     def _pictures(self) -> list[LayerData]:
         """Pictures of fields, which look like those of the first frame there is, on the stack."""
         first = self._fields.series.field(min(self._vectors))
-        first = first.with_metadata(**{SOURCE: self._facts["source"]})
+        first = first.with_metadata(**{SOURCE: self._fields.facts["source"]})
         kernels = self._kernels and first.num_kernels <= _MOST_KERNELS
         made: list[LayerData] = []
         for data, attributes, kind in field_layers(

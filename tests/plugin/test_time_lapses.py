@@ -578,6 +578,89 @@ def test_the_field_follows_the_sliders(deblur, viewer, field):
     assert deblur.field.value is known
 
 
+def test_layers_of_the_same_run_are_not_doubled(deblur, viewer, by_frame, finish, tmp_path):
+    source = add_movie(viewer)
+    deblur.frames.which.value = "all"
+    deblur.folder.path.setText(str(tmp_path))
+    deblur.run()
+    finish(deblur)
+    before = list(viewer.layers)
+    assert roles(viewer) == [None, *PICTURES, "deblurred"]
+    sharp = in_viewer(viewer)["deblurred"]
+    sharp.contrast_limits = (3, 33)
+    chosen = deblur.field.chosen
+    source.data[1] += 200
+    viewer.layers.remove("movie blur mask")
+    deblur.run()
+    finish(deblur)
+    assert "3 of them before; 1 again" in deblur.status.text()
+    made = in_viewer(viewer)
+    assert {*viewer.layers} - {*before} == {made["mask"]}
+    assert len(viewer.layers) == len(before)
+    assert tuple(sharp.contrast_limits) == (3, 33)
+    np.testing.assert_array_equal(np.asarray(sharp.data), source.data)
+    vectors = made["vectors"]
+    of_frame = vectors.features["length"][vectors.data[:, 0, 0] == 1]
+    assert set(np.round(of_frame)) == {9}
+    np.testing.assert_array_equal(np.asarray(made["basis"].data[0, 1]) > 0, mosaic_of(9))
+    assert deblur.field.chosen is chosen
+    assert all(length_of(find_field(layer, (1,))) == 9 for layer in viewer.layers[1:])
+    assert viewer.layers.selection.active is source
+    assert not deblur.copy_button.isHidden()
+
+
+def test_runs_that_differ_do_not_go_on_with_each_other(deblur, viewer, by_frame, finish):
+    layer = add_movie(viewer)
+    deblur.frames.which.value = "all"
+    deblur.run()
+    finish(deblur)
+    made = deblur.field.chosen
+    options = {"numbers": (0, 1, 2, 3), "estimate": made.series.record.estimate}
+    options |= {"deblur": made.series.record.deblur, "given": made}
+    stack = Stack.from_layer(layer)
+    folder = made.series.folder
+    assert SeriesPlan(stack, **options).folder == folder
+    assert SeriesPlan(stack, **options, chosen_folder=str(folder)).goes_on == folder
+    copy = Stack.from_layer(viewer.add_image(layer.data, axis_labels=("t", "y", "x")))
+    for other in (
+        SeriesPlan(copy, **options),
+        SeriesPlan(stack, **options, shared=True),
+        SeriesPlan(stack, **options, chosen_folder="elsewhere"),
+        SeriesPlan(stack, **{**options, "deblur": {"method": "tikhonov"}}),
+        SeriesPlan(stack.within([Region("r", slice(0, 9), slice(0, 9))]), **options),
+    ):
+        assert other.goes_on is None
+        assert other.folder != folder
+
+
+def mosaic_of(length):
+    kernel = np.zeros((11, 11), bool)
+    kernel[5, 5 - length // 2 : 6 + length // 2] = True
+    return kernel
+
+
+def test_more_frames_join_the_layers_there_are(estimate, viewer, by_frame, finish, tmp_path):
+    add_movie(viewer, translate=(5, 0, 0))
+    estimate.folder.path.setText(str(tmp_path))
+    estimate.frames.which.value = "some"
+    for text in ("0-1", "1-2"):
+        estimate.frames.ranges.setText(text)
+        estimate.run()
+        finish(estimate)
+    assert roles(viewer) == [None, *PICTURES]
+    vectors = in_viewer(viewer)["vectors"]
+    assert set(vectors.data[:, 0, 0]) == {0, 1, 2}
+    for frame in range(3):
+        of_frame = vectors.features["length"][vectors.data[:, 0, 0] == frame]
+        assert set(np.round(of_frame)) == {3 + 2 * frame}
+    viewer.layers["movie"].translate = (7, 0, 0)
+    estimate.run()
+    finish(estimate)
+    assert roles(viewer) == [None, *PICTURES]
+    for role in ("mosaic", "mask", "vectors"):
+        assert in_viewer(viewer)[role].data_to_world((0, 0, 0))[0] == 7
+
+
 def test_frames_that_changed_are_made_and_shown_anew(viewer, by_frame, tmp_path):
     layer = add_movie(viewer)
     made = []

@@ -22,7 +22,7 @@ from ._axes_choice import AxesChoice
 from ._choices import Choice, ImageChoice
 from ._frames import FolderChoice, FramesChoice
 from ._region_choice import RegionChoice
-from ._series_view import SeriesView
+from ._series_view import SeriesView, renewed
 from ._tool import ToolWidget
 
 if TYPE_CHECKING:
@@ -185,10 +185,13 @@ class ImageToolWidget(ToolWidget):
         self._plan, self._view = plan, view
 
     def _on_first_frame(self, made: SeriesLayers) -> None:
+        kept, new = renewed(self.viewer.layers, made)
         before = list(self.viewer.layers)
-        self._add_layers(made.layers())
+        self._add_layers(new)
+        shown = [*kept, *(layer for layer in self.viewer.layers if layer not in before)]
+        self.offer_script(shown[-1])
         if self._view is not None:
-            self._view.follow([layer for layer in self.viewer.layers if layer not in before])
+            self._view.follow(shown)
 
     def _settle(self, text: str) -> None:
         super()._settle(text)

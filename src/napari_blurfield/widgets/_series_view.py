@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pandas import DataFrame, concat
 from qtpy.QtCore import QObject, QTimer
 
-from napari_blurfield.layers import role_of
+from napari_blurfield._spatial import Placement
+from napari_blurfield.layers import FACTS, FIELDS, fields_of_stack, role_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from napari.layers import Layer
     from PyQt6.QtCore import pyqtSignal as Signal
 
     from napari_blurfield._series_layers import SeriesLayers
+    from napari_blurfield.layers import LayerData
 else:
     from qtpy.QtCore import Signal
 
+#: Roles of layers whose data change when a frame has more kernels than those before.
+_BY_KERNEL = frozenset({"mixing", "basis"})
 #: Milliseconds between two updates, which take longer the more frames there are.
 _INTERVAL = 1000
 
@@ -67,7 +72,7 @@ class SeriesView(QObject):
 
     def update(self) -> None:
         """Bring the layers up to date."""
-        if self._made is None:
+        if self._made is None or not self._made.frames:
             return
         grown = self._made.most_kernels > self._most_kernels
         self._most_kernels = self._made.most_kernels
@@ -75,7 +80,7 @@ class SeriesView(QObject):
             role = role_of(layer)
             if role == "vectors":
                 _set_vectors(layer, self._made)
-            elif role in ("mixing", "basis") and grown:
+            elif role in _BY_KERNEL and grown:
                 layer.data = self._made.picture(role)
             elif layer.visible:
                 layer.refresh()
@@ -92,11 +97,70 @@ class SeriesView(QObject):
             self._timer.start()
 
 
+def renewed(layers: Iterable[Layer], made: SeriesLayers) -> tuple[list[Layer], list[LayerData]]:
+    """Bring layers of the same folder, of an earlier run, up to date.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        Those of the viewer.
+    made : SeriesLayers
+        The layers of the folder.
+
+    Returns
+    -------
+    kept : list of Layer
+        Those that show the folder, one for each of its layers that there is.
+    new : list of LayerData
+        What there is no layer of yet.
+    """
+    folder = made.fields.series.folder
+    known: dict[str | None, Layer] = {}
+    for layer in layers:
+        fields = fields_of_stack(layer)
+        if fields is not None and fields.series.folder == folder:
+            if not known:
+                made.adopt(fields)
+            known.setdefault(role_of(layer), layer)
+    new: list[LayerData] = []
+    kept: list[Layer] = []
+    for data, attributes, kind in made.layers():
+        layer = known.get(attributes["metadata"][FACTS]["role"])
+        if layer is None:
+            new.append((data, attributes, kind))
+        else:
+            kept.append(layer)
+            _renew(layer, made, attributes)
+    return kept, new
+
+
+def _renew(layer: Layer, made: SeriesLayers, attributes: dict[str, Any]) -> None:
+    """Let a layer show what is in its folder now; it keeps its look."""
+    role, source = role_of(layer), made.fields.facts["source"]
+    if layer.metadata[FACTS]["source"] != source:  # which was moved or renamed since
+        for name in Placement.of_pixels().to_layer():
+            setattr(layer, name, attributes[name])
+    layer.metadata[FACTS] = {**layer.metadata[FACTS], "source": source}
+    layer.metadata[FIELDS] = made.fields
+    if role == "vectors":
+        _set_vectors(layer, made)
+    elif role in _BY_KERNEL:
+        layer.data = made.picture(role)
+    else:
+        layer.refresh()
+
+
 def _set_vectors(layer: Layer, made: SeriesLayers) -> None:
+    """Show the vectors of the frames that were asked for, beside those of others."""
     vectors, look = made.vectors()
+    features = DataFrame(look["features"])
+    others = made.is_of_other_frames(layer.data)
+    if others.any():
+        vectors = np.concatenate([vectors, layer.data[others]])
+        features = concat([features, layer.features[others]], ignore_index=True)
     if np.array_equal(vectors, layer.data):
         return
     layer.data = vectors
-    layer.features = look["features"]
+    layer.features = features
     layer.edge_contrast_limits = look["edge_contrast_limits"]
     layer.refresh_colors()

@@ -258,6 +258,11 @@ class ToolWidget(QWidget):
         self._settle(outcome.summary)
         self._add_layers(outcome.layers)
 
+    def offer_script(self, layer: Layer) -> None:
+        """Offer a script that makes this result again."""
+        self._made = weakref.ref(layer)
+        self.copy_button.show()
+
     def _add_layers(self, layers: Sequence[LayerData]) -> None:
         """Add layers on top, never in place of others, and select the source layer again."""
         if not layers:  # those of a series were added while it ran
@@ -266,8 +271,7 @@ class ToolWidget(QWidget):
         for layer in made:
             self.viewer.add_layer(layer)
             show_scale(layer)
-        self._made = weakref.ref(made[-1]) if made else None
-        self.copy_button.setVisible(bool(made))
+        self.offer_script(made[-1])
         source = self._source() if self._source is not None else None
         if source is not None and source in self.viewer.layers:
             self.viewer.layers.selection.active = source
