@@ -301,9 +301,33 @@ def _mark(row: Mapping[str, Any], column: str) -> str:
     return f"{words}, flagged" if row.get("flagged") else words
 
 
+def axes_of_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the columns that say where frames lie along several axes; none for a single one."""
+    if not rows:
+        return ()
+    names = list(rows[0])
+    axes = tuple(names[names.index("frame") + 1 : names.index("label")])
+    return axes if len(axes) > 1 else ()
+
+
 def flagged_words(rows: Sequence[Mapping[str, Any]]) -> str:
     """Say how many frames are flagged, and which; as frames are written everywhere else."""
     frames = {row["frame"] for row in rows}
-    bad = tuple(sorted({row["frame"] for row in rows if row.get("flagged")}))
+    axes = axes_of_rows(rows)
+    bad = {row["frame"]: tuple(row[axis] for axis in axes) for row in rows if row.get("flagged")}
     of = f"{len(bad)} of {len(frames)} frame{'' if len(frames) == 1 else 's'} flagged"
-    return f"{of}: {write_ranges(bad)}" if bad else f"{of}."
+    if not bad:
+        return f"{of}."
+    return f"{of}: {_places(axes, sorted(bad.values())) if axes else write_ranges(tuple(bad))}"
+
+
+def _places(axes: Sequence[str], positions: Iterable[tuple[int, ...]]) -> str:
+    """Return positions such as ``t 3, z 0-2; t 4, z 1``."""
+    along_last: dict[tuple[int, ...], list[int]] = {}
+    for *outer, last in positions:
+        along_last.setdefault(tuple(outer), []).append(last)
+    words = []
+    for outer, last in along_last.items():
+        place = zip(axes, (*outer, write_ranges(tuple(last))), strict=True)
+        words.append(", ".join(f"{axis} {index}" for axis, index in place))
+    return "; ".join(words)

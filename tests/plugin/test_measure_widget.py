@@ -126,6 +126,48 @@ def test_bad_frames_are_flagged_by_a_limit_that_suits_or_was_dragged(
     assert results.limit.value() == 8
 
 
+def test_a_limit_stays_when_the_same_image_is_measured_anew(
+    measure, viewer, lapse, estimated, finish
+):
+    image = viewer.add_image(lapse, name="cells")
+    measure.run()
+    finish(measure)
+    results = measure.results
+    results.flag.setChecked(True)
+    results.limit.setValue(8)
+    measure.gamma.value = 1.0
+    for _ in range(2):  # as other settings want it, and once more by the same ones
+        measure.run()
+        finish(measure)
+        assert results.flag.isChecked()
+        assert results.limit.value() == 8
+        assert results.plot.limit == 8
+        assert flagged(measure) == [4, 11]
+    results.flag.setChecked(False)
+    measure.run()
+    finish(measure)
+    results.flag.setChecked(True)
+    assert results.limit.value() == 8
+    image.scale, image.units = (1, 0.5, 0.5), ("s", "um", "um")
+    measure.run()
+    finish(measure)
+    assert not results.flag.isChecked()
+
+
+def test_a_limit_that_was_offered_is_offered_anew(measure, viewer, lapse, estimated, finish):
+    image = viewer.add_image(lapse, name="cells")
+    measure.run()
+    finish(measure)
+    measure.results.flag.setChecked(True)
+    assert measure.results.limit.value() == 1.5
+    image.data = lapse + 4
+    measure.run()
+    finish(measure)
+    assert not measure.results.flag.isChecked()
+    measure.results.flag.setChecked(True)
+    assert measure.results.limit.value() > 5
+
+
 def test_a_limit_is_not_one_for_another_image(measure, viewer, lapse, estimated, finish):
     viewer.add_image(lapse[:8], name="in pixels")
     measure.run()
@@ -339,6 +381,10 @@ def test_table_is_saved(measure, viewer, lapse, estimated, finish, tmp_path):
         "2",
     )
     assert [row["frame"] for row in rows if row["flagged"] == "1"] == ["4", "7", "11"]
+    assert measure.results.summary.text() == "3 of 12 frames flagged: t 1, z 0, 3; t 2, z 3"
+    table = measure.results.table
+    assert [table.horizontalHeaderItem(column).text() for column in (0, 1)] == ["t", "z"]
+    assert [table.item(6, column).text() for column in (0, 1)] == ["1", "2"]
     measure.results.save_wanted.emit(str(tmp_path / "nowhere" / "blur.csv"))
     assert "nowhere" in measure.status.text()
 

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from blurfield.quantities import QUANTITIES, flag_rows, unusual_from
-from napari_blurfield._measuring import flagged_words
+from napari_blurfield._measuring import axes_of_rows, flagged_words
 
 from ._choices import Choice
 from ._figures_table import Column, FiguresTable, figure_columns, percent
@@ -26,7 +26,7 @@ from ._plot import BlurPlot, Line
 from ._tool import describe, note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from PyQt6.QtCore import pyqtSignal as Signal
     from qtpy.QtGui import QColor
@@ -61,6 +61,8 @@ class Measurements(QWidget):
         self._rows: list[Row] = []
         self._color_of: Callable[[int], QColor | None] = lambda _: None
         self._limits: dict[str, float] = {}
+        #: Quantities of which a person has set the limit.
+        self._chosen: set[str] = set()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_GATHERED)
@@ -144,16 +146,28 @@ class Measurements(QWidget):
         """Unit of extents."""
         return str(self._rows[0].get("unit", "px")) if self._rows else "px"
 
-    def begin(self, color_of: Callable[[int], QColor | None]) -> None:
-        """Start anew; labels have these colours, or others where None is returned."""
+    def begin(self, color_of: Callable[[int], QColor | None], *, same_image: bool = False) -> None:
+        """Start anew.
+
+        Parameters
+        ----------
+        color_of : callable
+            Returns the colour of a label, or None for any other.
+        same_image : bool
+            Whether rows of the image that was measured before follow, in the same unit: limits that
+            a person has set for it stay.
+        """
         self._rows = []
         self._color_of = color_of
-        self._forget_limits()
+        self._forget_limits(but=self._chosen if same_image else ())
         self.refresh()
 
-    def _forget_limits(self) -> None:
-        """Let no limit outlive its rows: the next may be of another image, in another unit."""
-        self._limits.clear()
+    def _forget_limits(self, but: Iterable[str]) -> None:
+        """Let no limit outlive its rows but those for some quantities."""
+        self._limits = {column: self._limits[column] for column in but}
+        self._chosen = set(self._limits)
+        if self.quantity.value in self._limits:
+            return
         self.limit.blockSignals(True)
         self.limit.setValue(0)
         self.limit.blockSignals(False)
@@ -209,7 +223,10 @@ class Measurements(QWidget):
         if self.only_flagged.isChecked() and self._limit_value is not None:
             rows = [row for row in rows if row["flagged"]]
         self._listed = rows
-        columns = [Column("frame", "Frame", "Number of the frame, from 0.")]
+        columns = [
+            Column(axis, axis, f"Position of the frame along {axis}, from 0.")
+            for axis in axes_of_rows(rows)
+        ] or [Column("frame", "Frame", "Number of the frame, from 0.")]
         if any(row["label"] for row in rows):
             columns.append(Column("label", "Label", "Number of the region."))
         columns += figure_columns(self.unit)
@@ -267,13 +284,18 @@ class Measurements(QWidget):
         self.limit.blockSignals(False)
 
     def _on_limit_changed(self, value: float) -> None:
-        self._limits[self.quantity.value] = value / self._scale[0]
+        self._set_limit(value)
         self.refresh()
 
     def _on_limit_moved(self, value: float) -> None:
-        self._limits[self.quantity.value] = value / self._scale[0]
+        self._set_limit(value)
         self._show_limit()
         self._timer.start()
+
+    def _set_limit(self, value: float) -> None:
+        """Take a limit that a person has set, as it is shown."""
+        self._limits[self.quantity.value] = value / self._scale[0]
+        self._chosen.add(self.quantity.value)
 
     # --------------------------------------------------------------------- events
 

@@ -132,7 +132,7 @@ class MeasureWidget(ImageToolWidget):
             left = tuple(number for number in plan.numbers if number not in done)
             if not done or not left:
                 left = plan.numbers
-                self.results.begin(self._color_of)
+                self.results.begin(self._color_of, same_image=self._is_measured_again(plan))
             self.capture(layer)
             self._measured, self._about = plan, about
             self._run += 1
@@ -216,6 +216,15 @@ class MeasureWidget(ImageToolWidget):
             self.reuse.isChecked(),
         )
         return plan, about
+
+    def _is_measured_again(self, plan: MeasuringPlan) -> bool:
+        """Return whether a plan is about the image that was measured before, in the same unit."""
+        before = self._measured
+        return (
+            before is not None
+            and before.stack.identity == plan.stack.identity
+            and before.pixel == plan.pixel
+        )
 
     def _numbers(self, layer: Layer, stack: Stack) -> tuple[int, ...]:
         if not stack.sizes:
