@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._axes import frame_words
 from ._picked_axes import stored_shape
 from ._spatial import Placement
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _CORNERS = 72
 #: Pixels below which places are the same; napari keeps shapes in single precision.
 _NEAR = 1e-3
+#: Frames that a message names.
+_NAMED = 3
 #: Kinds of shapes that have an inside.
 _CLOSED = frozenset(("rectangle", "ellipse", "polygon"))
 
@@ -91,12 +94,14 @@ def regions_of(layer: Layer, source: Source, point: Sequence[float] | None = Non
     Parameters
     ----------
     layer : napari.layers.Shapes or napari.layers.Labels
-        Of shapes, those that are selected, or all if none is. Of labels, the selected one.
+        Of shapes, those that are selected, or all if none is. Those in a layer with axes of frames
+        count for the frame that they were drawn on, those in a layer of two axes for all frames. Of
+        labels, the selected one.
     source : Source
         The image.
     point : sequence of float, optional
-        A place in the world, which says which slice of a stack of labels is meant; by default the
-        one where the image lies.
+        A place in the world, which says which slice of a stack of shapes or labels is meant; by
+        default the one where the image lies.
 
     Raises
     ------
@@ -105,14 +110,37 @@ def regions_of(layer: Layer, source: Source, point: Sequence[float] | None = Non
     """
     from napari.layers import Labels
 
+    point = source.corner if point is None else point
     if isinstance(layer, Labels):
-        return [_of_label(layer, source, source.corner if point is None else point)]
-    return _of_shapes(layer, source)
+        return [_of_label(layer, source, point)]
+    return _of_shapes(layer, source, point)
 
 
-def _of_shapes(layer: Shapes, source: Source) -> list[Region]:
-    chosen = sorted(layer.selected_data) or range(layer.nshapes)
-    chosen = [index for index in chosen if layer.shape_type[index] in _CLOSED]
+def frames_drawn_on(layer: Layer, source: Source) -> list[tuple[int, ...]]:
+    """Return the frames on which closed shapes were drawn, in order; none if they are for all.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+        A layer that marks parts of an image; only Shapes are drawn on frames.
+    source : Source
+        An image of the stack.
+    """
+    from napari.layers import Shapes
+
+    if not isinstance(layer, Shapes) or not _common_axes(layer, source):
+        return []
+    return sorted({_spans(layer, index, source)[0] for index in _closed(layer)})
+
+
+def _of_shapes(layer: Shapes, source: Source, point: Sequence[float]) -> list[Region]:
+    closed = _closed(layer)
+    here = [index for index in closed if _is_drawn_at(layer, index, source, point)]
+    if closed and not here:
+        raise ValueError(_elsewhere(layer, source, point))
+    # A selection on another frame is not to be seen, and not meant.
+    selected = [i for i in sorted(layer.selected_data) if _is_drawn_at(layer, i, source, point)]
+    chosen = [index for index in selected or here if index in here]
     if not chosen:
         raise ValueError(
             f"there is no rectangle, ellipse or polygon in {layer.name!r}; draw one around what "
@@ -126,6 +154,58 @@ def _of_shapes(layer: Shapes, source: Source) -> list[Region]:
         outline = onto.to_data(place.to_world(corners)[:, -2:])
         regions.append(_of_outline(name, outline, source.shape))
     return regions
+
+
+def _closed(layer: Shapes) -> list[int]:
+    return [index for index in range(layer.nshapes) if layer.shape_type[index] in _CLOSED]
+
+
+def _common_axes(layer: Shapes, source: Source) -> list[int]:
+    """Axes of frames of an image that a Shapes layer has, too; layers share their last axes."""
+    missing = source.placement.ndim - layer.ndim
+    return [axis for axis in source.axes.frames if axis >= missing]
+
+
+def _is_drawn_at(layer: Shapes, index: int, source: Source, point: Sequence[float]) -> bool:
+    """Return whether a shape is on the frame of an image that is at a place in the world."""
+    first, last = _spans(layer, index, source)
+    frame = _frame_at(layer, source, point)
+    return all(a <= at <= b for a, at, b in zip(first, frame, last, strict=True))
+
+
+def _spans(layer: Shapes, index: int, source: Source) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """First and last frame that a shape reaches, along the axes that both layers have."""
+    corners = np.asarray(layer.data[index], dtype=float)
+    return _frames(layer, source, Placement.of_layer(layer).to_world(corners))
+
+
+def _frame_at(layer: Shapes, source: Source, point: Sequence[float]) -> tuple[int, ...]:
+    return _frames(layer, source, np.asarray(point, dtype=float)[None])[0]
+
+
+def _frames(
+    layer: Shapes, source: Source, world: NDArray[np.float64]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """First and last frame of an image that places in the world are on, along common axes."""
+    place = source.placement
+    whole = np.tile(np.asarray(source.corner), (len(world), 1))
+    shared = min(place.ndim, world.shape[1])
+    whole[:, place.ndim - shared :] = world[:, world.shape[1] - shared :]
+    axes = _common_axes(layer, source)
+    found = np.rint(place.to_data(whole)[:, axes]).astype(int)
+    return tuple(map(int, found.min(0))), tuple(map(int, found.max(0)))
+
+
+def _elsewhere(layer: Shapes, source: Source, point: Sequence[float]) -> str:
+    """Say that there are shapes, but on other frames."""
+    labels = [source.placement.axis_labels[axis] for axis in _common_axes(layer, source)]
+    others = [frame_words(labels, frame) for frame in frames_drawn_on(layer, source)]
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    return (
+        f"the shapes in {layer.name!r} are drawn on {'; '.join(others[:_NAMED])}{more}, none on "
+        f"{frame_words(labels, _frame_at(layer, source, point))}: draw one there, or in a Shapes "
+        "layer of two axes, which counts for all frames"
+    )
 
 
 def _outline(corners: NDArray[np.float64], kind: str) -> NDArray[np.float64]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import blurfield
 
 from ._axes import Axes
 from ._masks import MaskSettings
-from ._regions import regions_of
+from ._regions import frames_drawn_on, regions_of
 from ._series import SeriesPlan, run_series
 from ._source import Source
 from ._stack import Stack
@@ -275,7 +276,7 @@ def _stack(
     if isinstance(frames, str):
         if frames != "all":
             raise ValueError(f"frames must be 'all' or numbers, but is {frames!r}")
-        return stack.within(_regions(region, stack.first)), tuple(range(len(stack)))
+        return _within(stack, region, range(len(stack)))
     count = stack.sizes[0]
     wrong = [number for number in frames if not 0 <= number < count]
     if wrong or not len(frames):
@@ -283,7 +284,23 @@ def _stack(
             f"{layer.name!r} has frames from 0 to {count - 1}; there is no frame "
             f"{wrong[0] if wrong else 'asked for'}"
         )
-    return stack.within(_regions(region, stack.first)), stack.numbers_at(frames)
+    return _within(stack, region, stack.numbers_at(frames))
+
+
+def _within(
+    stack: Stack, region: Layer | None, numbers: Sequence[int]
+) -> tuple[Stack, tuple[int, ...]]:
+    """Return frames within a region: that of the first frame which has any, for all of them."""
+    numbers = tuple(numbers)
+    if region is None:
+        return stack, numbers
+    places = [stack.position(number) for number in numbers]
+    drawn = frames_drawn_on(region, stack.first)
+    if drawn:
+        count = len(drawn[0])
+        places = [place for place in places if place[-count:] in drawn] or places
+    first = replace(stack.first, frame=places[0])
+    return stack.within(regions_of(region, stack.first, first.corner)), numbers
 
 
 __all__ = ["as_field", "deblur_layer", "estimate_layers", "mask_layer"]

@@ -8,7 +8,7 @@ from in_viewer import add_field, roles
 from napari.layers import Image, Layer
 
 import blurfield
-from napari_blurfield import deblur_layer, find_field
+from napari_blurfield import deblur_layer, estimate_layers, find_field
 from napari_blurfield._provenance import as_python
 from napari_blurfield._regions import Region, regions_of
 from napari_blurfield._source import Source
@@ -94,6 +94,71 @@ def test_shapes_in_a_stack_and_lines(viewer):
     shapes.selected_data = {1}
     with pytest.raises(ValueError, match="no rectangle"):
         regions(viewer, shapes, image)
+
+
+def drawn_on(frames):
+    """The box, drawn on frames, and a pixel further down and right on each of them."""
+    frames = [frame if isinstance(frame, tuple) else (frame,) for frame in frames]
+    return [
+        np.column_stack([*(np.full(4, index) for index in frame), BOX + number])
+        for number, frame in enumerate(frames)
+    ]
+
+
+def test_shapes_count_for_the_frame_that_they_are_drawn_on(viewer):
+    image = viewer.add_image(
+        np.zeros((5, 48, 64)), axis_labels=("t", "y", "x"), scale=(3, 1, 1), translate=(6, 0, 0)
+    )
+    shapes = viewer.add_shapes(
+        drawn_on([1, 3, 3]), name="parts", scale=(3, 1, 1), translate=(6, 0, 0)
+    )
+    viewer.dims.set_point(0, 6 + 3 * 1)
+    assert [region.name for region in regions(viewer, shapes, image)] == ["parts 1"]
+    viewer.dims.set_point(0, 6 + 3 * 3)
+    assert [region.name for region in regions(viewer, shapes, image)] == ["parts 2", "parts 3"]
+    shapes.selected_data = {0, 2}  # of which the first is not to be seen
+    assert [region.name for region in regions(viewer, shapes, image)] == ["parts 3"]
+    shapes.selected_data = {0}
+    assert [region.name for region in regions(viewer, shapes, image)] == ["parts 2", "parts 3"]
+    assert box_of(regions_of(shapes, Source.from_layer(image, (1,)))[0]) == (10, 40, 20, 51)
+    viewer.dims.set_point(0, 6 + 3 * 2)
+    with pytest.raises(ValueError, match="'parts' are drawn on t 1; t 3, none on t 2: draw one"):
+        regions(viewer, shapes, image)
+
+
+def test_shapes_on_frames_along_two_axes(viewer):
+    image = viewer.add_image(np.zeros((3, 6, 48, 64)), axis_labels=("t", "z", "y", "x"))
+    shapes = viewer.add_shapes(drawn_on([(2, 1), (0, 1)]), name="parts")
+    assert [r.name for r in regions_of(shapes, Source.from_layer(image, (0, 1)))] == ["parts 2"]
+    with pytest.raises(ValueError, match="drawn on t 0, z 1; t 2, z 1, none on t 0, z 2"):
+        regions_of(shapes, Source.from_layer(image, (0, 2)))
+    planes = viewer.add_shapes(drawn_on([4]), name="planes")
+    assert regions_of(planes, Source.from_layer(image, (1, 4)))
+    with pytest.raises(ValueError, match="drawn on z 4, none on z 2"):
+        regions_of(planes, Source.from_layer(image, (1, 2)))
+
+
+def test_a_region_of_several_frames_is_the_one_on_the_frame_shown(
+    viewer, estimate, quick, finish, tmp_path, notes
+):
+    data = np.random.default_rng(0).random((4, 48, 64), np.float32)
+    viewer.add_image(data, name="movie", axis_labels=("t", "y", "x"))
+    shapes = viewer.add_shapes(drawn_on([1, 2]), name="parts")
+    viewer.layers.selection.active = viewer.layers["movie"]
+    estimate.frames.which.value = "all"
+    estimate.region.value = shapes
+    estimate.folder.path.setText(str(tmp_path))
+    viewer.dims.set_point(0, 3)
+    estimate.run()
+    assert "drawn on t 1; t 2, none on t 3" in notes[-1].message
+    viewer.dims.set_point(0, 2)
+    estimate.run()
+    finish(estimate)
+    np.testing.assert_array_equal(quick["estimate"][0], data[3, 11:41, 21:52])
+    made = estimate_layers(
+        viewer.layers["movie"], frames=[0, 2], region=shapes, folder=tmp_path / "again"
+    )
+    assert made[-1][1]["metadata"][FACTS]["source"]["region"]["rows"] == [11, 41]
 
 
 def test_shapes_beside_the_image(viewer, photograph):

@@ -83,8 +83,8 @@ class ImageToolWidget(ToolWidget):
             "Region",
             self.region,
             "Work on this part of the image only: the selected shapes of a Shapes layer (all, if "
-            "none is selected), or the selected label of a Labels layer. When deblurring, the rest "
-            "stays as it is, and the part fades into it.",
+            "none is selected) that are drawn on the frame shown, or the selected label of a "
+            "Labels layer. When deblurring, the rest stays as it is, and the part fades into it.",
         )
         self.add_row("Frames", self.frames, self.frames.which.toolTip())
         self.add_wide_row(
