@@ -324,10 +324,10 @@ def flagged_words(rows: Sequence[Mapping[str, Any]]) -> str:
 def _places(axes: Sequence[str], positions: Iterable[tuple[int, ...]]) -> str:
     """Return positions such as ``t 3, z 0-2; t 4, z 1``."""
     along_last: dict[tuple[int, ...], list[int]] = {}
-    for *outer, last in positions:
-        along_last.setdefault(tuple(outer), []).append(last)
+    for position in positions:
+        along_last.setdefault(position[:-1], []).append(position[-1])
     words = []
-    for outer, last in along_last.items():
-        place = zip(axes, (*outer, write_ranges(tuple(last))), strict=True)
+    for outer, found in along_last.items():
+        place = zip(axes, (*outer, write_ranges(tuple(found))), strict=True)
         words.append(", ".join(f"{axis} {index}" for axis, index in place))
     return "; ".join(words)

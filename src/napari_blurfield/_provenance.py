@@ -64,6 +64,9 @@ def as_python(layer: Layer) -> str:
     script.add_steps()
     if role in FIELD_ROLES:
         script.add_field_view(role, facts, layer.name)
+    elif role == "residual":
+        mean = ".mean(axis=-1)" if facts["parameters"]["mean_of_colours"] else ""
+        script.write_image(f"{script.result}.image{mean}", layer.name)
     else:
         script.write_image(script.result, layer.name)
     return script.text(layer.name)
@@ -118,7 +121,7 @@ class _Script:
                 self._lines += [
                     f"# >>> Put the file of this blur field here: {_words(about['name'])} did not "
                     "tell how it was made.",
-                    f'{name} = bf.KernelField.load("FIELD.blurfield")',
+                    f'{name} = bf.KernelField.load("{name.upper()}.blurfield")',
                     "",
                 ]
             else:
@@ -131,7 +134,7 @@ class _Script:
         if path is None:
             self._lines += [
                 f"# >>> Load the image here: {_words(about['layer'])} was not opened from a file.",
-                f'{name} = np.load("IMAGE.npy"){index}',
+                f'{name} = np.load("{name.upper()}.npy"){index}',
             ]
         else:
             module, call = _reader(path)
@@ -207,9 +210,13 @@ class _Script:
         self, result: str, function: str, inputs: Iterable[str], options: Mapping[str, Any]
     ) -> None:
         arguments = [*inputs, *(f"{key}={_literal(value)}" for key, value in options.items())]
-        line = f"{result} = bf.{function}({', '.join(arguments)})"
+        module, _, name = function.rpartition(".")
+        call = name if module else f"bf.{name}"
+        if module:
+            self._imports.add(f"from blurfield.{module} import {name}")
+        line = f"{result} = {call}({', '.join(arguments)})"
         if len(line) > _LINE:
-            line = f"{result} = bf.{function}(\n    " + ",\n    ".join(arguments) + ",\n)"
+            line = f"{result} = {call}(\n    " + ",\n    ".join(arguments) + ",\n)"
         self._lines.append(line)
 
 

@@ -12,7 +12,7 @@ import blurfield
 
 from ._axes import Axes
 from ._identity import sample_of
-from ._recipe import RECIPE, lasting, recipe_for, with_recipe
+from ._recipe import RECIPE, lasting, recipe_for, recipe_of_layer, with_recipe
 from ._source import Source
 from ._tasks import Outcome, channels_of, loaded_device, result_layer_data
 from .functions import as_field
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from blurfield.compute import ProgressCallback
     from blurfield.residual import Residual
 
+    from ._recipe import Recipe
     from .functions import FieldLike
     from .layers import LayerData
 
@@ -146,6 +147,7 @@ def residual_layer(
         Source.from_layer(deblurred, frame if same_stack else None),
         Source.from_layer(blurry, frame),
         as_field(deblurred if field is None else field),
+        made_by=recipe_of_layer(deblurred),
         gamma=gamma,
         device=device,
         progress=progress,
@@ -182,22 +184,36 @@ def simulated_layer_data(source: Source, *, truth: bool, **options: Any) -> list
 
 
 def residual_layer_data(
-    deblurred: Source, blurry: Source, field: KernelField, **options: Any
+    deblurred: Source,
+    blurry: Source,
+    field: KernelField,
+    *,
+    made_by: Recipe | None = None,
+    **options: Any,
 ) -> tuple[LayerData, Residual]:
-    """Subtract a captured image from what was made of it, blurred again; see `residual_layer`."""
+    """Subtract a captured image from what was made of it, blurred again; see `residual_layer`.
+
+    `made_by` is the recipe of the deblurred image, if it has one.
+    """
     from blurfield.residual import reblur_residual
 
-    left = reblur_residual(
-        deblurred.pixels(),
-        blurry.pixels(),
-        fitted(field, blurry),
-        channel_axis=blurry.channel_axis,
-        **options,
+    field = fitted(field, blurry)
+    sharp, pixels, options = deblurred.pixels(), blurry.pixels(), {**channels_of(blurry), **options}
+    left = reblur_residual(sharp, pixels, field, **options)
+    used = _used(options)
+    recipe = recipe_for(
+        "residual.reblur_residual",
+        "left",
+        used,
+        image=(blurry, pixels),
+        field=field,
+        sharp=(deblurred, sharp, made_by),
     )
-    figures = {"rms": left.rms, "white": left.white, "deblurred": deblurred.to_json()}
+    figures = {"rms": left.rms, "white": left.white, "mean_of_colours": blurry.rgb}
+    parameters = {**used, **figures, "deblurred": deblurred.to_json()}
     values = left.image.mean(axis=-1) if blurry.rgb else left.image
     data, attributes, kind = result_layer_data(
-        blurry, values, "residual", field, parameters={**_used(options), **figures}
+        blurry, values, "residual", field, parameters=parameters, **{RECIPE: recipe}
     )
     limit = float(np.quantile(np.abs(values), _SHOWN)) or left.white
     attributes |= {

@@ -18,6 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari.layers import Layer
     from numpy.typing import NDArray
 
     from blurfield import KernelField
@@ -32,6 +33,9 @@ RECIPE = "recipe"
 #: What a recipe tells of a layer that was an input; where it lay is told elsewhere.
 _ABOUT_IMAGES = ("name", "layer", "path", "axes", "channels", "frame", "shape", "region")
 
+#: What two steps have in common if they are the same.
+_DECISIVE = ("function", "inputs", "options", "threads")
+
 #: Arguments of `blurfield.deblur` that it chooses where it is not told, and then tells.
 _RESOLVED = ("method", "variant", "gamma", "device", "memory")
 
@@ -43,13 +47,14 @@ def recipe_for(
     *,
     image: tuple[Source, NDArray[Any]] | None = None,
     field: KernelField | None = None,
+    sharp: tuple[Source, NDArray[Any], Recipe | None] | None = None,
 ) -> Recipe:
     """Return the recipe of what a function of `blurfield` made just now, in this thread.
 
     Parameters
     ----------
     function : str
-        Its name in `blurfield`.
+        Its name in `blurfield`, behind that of its module if it is not in the package itself.
     result : str
         Name of what it returned; several with commas between them.
     options : mapping
@@ -58,18 +63,23 @@ def recipe_for(
         The image that it was given first, and its pixels.
     field : KernelField, optional
         The field that it was given next. What that was made by comes first in the recipe.
+    sharp : (Source, ndarray, dict or None), optional
+        A result that it was given before the image, its pixels, and its recipe if that is known.
     """
     import torch
 
-    inputs: dict[str, Any] = {}
-    steps: list[dict[str, Any]] = []
+    whole = _Whole()
     given = []
     if field is not None:
-        earlier = recipe_of(field) or _of_unknown(field)
-        inputs, steps = dict(earlier["inputs"]), list(earlier["steps"])
-        given = [_name_of_field(earlier)]
+        given = [whole.join(recipe_of(field) or _of_unknown(field))[-1]]
     if image is not None:
-        given.insert(0, _named_image(inputs, *image))
+        given.insert(0, whole.image("image", *image))
+    if sharp is not None:
+        source, pixels, earlier = sharp
+        if earlier is not None and earlier.get("sha256") == pixels_digest(pixels):
+            given.insert(0, whole.join(earlier)[0])
+        else:
+            given.insert(0, whole.image("sharp", source, pixels))
     step = {
         "function": function,
         "inputs": given,
@@ -77,7 +87,60 @@ def recipe_for(
         "result": result,
         "threads": torch.get_num_threads(),
     }
-    return {"inputs": inputs, "steps": [*steps, step], "versions": _versions()}
+    return {"inputs": whole.inputs, "steps": [*whole.steps, step], "versions": _versions()}
+
+
+class _Whole:
+    """Inputs and steps of several recipes, each of them once."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Any] = {}
+        self.steps: list[dict[str, Any]] = []
+
+    def join(self, recipe: Recipe) -> list[str]:
+        """Add what is not there yet; return the names of what the last step, or input, made."""
+        names: dict[str, str] = {}
+        made: list[str] = []
+        for name, about in recipe["inputs"].items():
+            names[name] = self._input(name, about)
+            made = [names[name]]
+        for step in recipe["steps"]:
+            made = self._step({**step, "inputs": [names[name] for name in step["inputs"]]})
+            names |= zip(step["result"].split(", "), made, strict=True)
+        return made
+
+    def image(self, name: str, source: Source, pixels: NDArray[Any]) -> str:
+        """Return the name of an image among the inputs, where it is put if it isn't there yet."""
+        stored = source.to_json()
+        about = {key: stored[key] for key in _ABOUT_IMAGES if stored.get(key) is not None}
+        return self._input(name, {"kind": "image", **about, "sha256": pixels_digest(pixels)})
+
+    def _input(self, name: str, about: dict[str, Any]) -> str:
+        key = "sha256" if about["kind"] == "image" else "id"
+        for known, other in self.inputs.items():
+            if about.get(key) is not None and other.get(key) == about[key]:
+                return known
+        name = self._free(name)
+        self.inputs[name] = about
+        return name
+
+    def _step(self, step: dict[str, Any]) -> list[str]:
+        """Return the names of a step's results, which is added if it isn't there yet."""
+        for known in self.steps:
+            if all(known[part] == step[part] for part in _DECISIVE):
+                return list(known["result"].split(", "))
+        names = [self._free(name) for name in step["result"].split(", ")]
+        self.steps.append({**step, "result": ", ".join(names)})
+        return names
+
+    def _free(self, name: str) -> str:
+        taken = {
+            *self.inputs,
+            *(name for step in self.steps for name in step["result"].split(", ")),
+        }
+        while name in taken:
+            name = f"other_{name}"
+        return name
 
 
 def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,22 +165,22 @@ def recipe_of(field: KernelField) -> Recipe | None:
     return recipe if known else None
 
 
+def recipe_of_layer(layer: Layer | None) -> Recipe | None:
+    """Return how the result that a layer shows was made, if it tells."""
+    from .layers import FACTS
+
+    facts = None if layer is None else layer.metadata.get(FACTS)
+    return facts.get(RECIPE) if isinstance(facts, dict) else None
+
+
+def with_digest(recipe: Recipe, pixels: NDArray[Any]) -> Recipe:
+    """Return the recipe of a result, by which it is known whether that was changed since."""
+    return {**recipe, "sha256": pixels_digest(pixels)}
+
+
 def pixels_digest(pixels: NDArray[Any]) -> str:
     """Return what only images of the same pixels share."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
-
-
-def _named_image(inputs: dict[str, Any], source: Source, pixels: NDArray[Any]) -> str:
-    """Return the name of an image among the inputs, where it is put if it isn't there yet."""
-    digest = pixels_digest(pixels)
-    for name, known in inputs.items():
-        if known.get("sha256") == digest:
-            return name
-    stored = source.to_json()
-    about = {key: stored[key] for key in _ABOUT_IMAGES if stored.get(key) is not None}
-    name = "other_image" if "image" in inputs else "image"
-    inputs[name] = {"kind": "image", **about, "sha256": digest}
-    return name
 
 
 def _of_unknown(field: KernelField) -> Recipe:
@@ -126,14 +189,6 @@ def _of_unknown(field: KernelField) -> Recipe:
 
     about = {"kind": "field", "name": source_name(field), "id": _identity(field)}
     return {"inputs": {"field": about}, "steps": []}
-
-
-def _name_of_field(recipe: Recipe) -> str:
-    """Return the name that a field has after the steps that made it."""
-    if not recipe["steps"]:
-        return "field"
-    name: str = recipe["steps"][-1]["result"].split(", ")[-1]
-    return name
 
 
 def _identity(field: KernelField) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import blurfield
 
 from ._masks import MaskSettings, label_words
-from ._recipe import RECIPE, as_used, lasting, recipe_for, with_recipe
+from ._recipe import RECIPE, as_used, lasting, recipe_for, with_digest, with_recipe
 from ._regional import deblur_regions, region_of_field
 from .layers import (
     FACTS,
@@ -110,6 +110,8 @@ def result_layer_data(
         What else there is to say about how it was made, as plain JSON.
     """
     about = {"role": role, **facts_about(field), "source": source.to_json(), **facts}
+    if RECIPE in about:
+        about[RECIPE] = with_digest(about[RECIPE], pixels)
     attributes = {
         "name": f"{source.name} {ROLES[role]}",
         "metadata": {FACTS: about, FIELD: field},

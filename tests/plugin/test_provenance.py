@@ -15,7 +15,13 @@ from qtpy.QtGui import QGuiApplication
 import blurfield
 from blurfield import KernelField
 from blurfield.files import read_image
-from napari_blurfield import deblur_layer, estimate_layers, find_field, mask_layer
+from napari_blurfield import (
+    deblur_layer,
+    estimate_layers,
+    find_field,
+    mask_layer,
+    residual_layer,
+)
 from napari_blurfield._commands import copy_as_python
 from napari_blurfield._provenance import as_python
 from napari_blurfield._readers import read_fields
@@ -177,6 +183,56 @@ def test_two_images_are_told_apart(photograph, field):
     assert same["steps"][1]["inputs"] == ["image", "field"]
     other = recipe_for("deblur", "sharp", {}, image=(second, photograph + 1), field=known)
     assert other["steps"][1]["inputs"] == ["other_image", "field"]
+
+
+def assert_remade(layer, folder, monkeypatch, marks):
+    """Run the script of a residual, which has so many marked lines, and compare what it writes."""
+    script = as_python(layer)
+    assert script.count("# >>>") == marks
+    monkeypatch.chdir(folder)
+    exec(compile(script, "script", "exec"), {})
+    again = tifffile.imread(folder / f"{layer.name}.tif")
+    assert again.dtype == np.float32
+    assert again.tobytes() == np.ascontiguousarray(layer.data).tobytes()
+
+
+def test_a_residual_tells_all_that_led_to_it(scripts, monkeypatch):
+    folder, layers = scripts
+    layer = opened(folder / "série.tif", "cells", axis_labels=("t", "y", "x"))
+    left = Layer.create(*residual_layer(layers["deblurred"], layer, frame=[1]))
+    steps = [step["function"] for step in left.metadata[FACTS][RECIPE]["steps"]]
+    assert steps == ["estimate", "deblur", "residual.reblur_residual"]
+    assert_remade(left, folder, monkeypatch, marks=0)
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "channels"])
+def test_residuals_are_the_same_to_the_bit(kind, blurry, tmp_path, monkeypatch):
+    """With fields from elsewhere, and of a result that was changed by hand."""
+    data, options = blurry, {}
+    if kind == "colour":
+        data, options = np.stack([blurry, blurry[::-1], blurry], -1), {"rgb": True}
+    elif kind == "channels":
+        data, options = np.stack([blurry, blurry[::-1]]), {"axis_labels": ("c", "y", "x")}
+    np.save(tmp_path / "image.npy", data)
+    layer = opened(tmp_path / "image.npy", "cells", **options)
+    field = KernelField.uniform(np.full((3, 3), 1 / 9, np.float32), (78, 90))
+    field.save(tmp_path / "FIELD.blurfield")
+    deblurred = Layer.create(*deblur_layer(layer, field, method="tikhonov", iterations=3))
+    left = Layer.create(*residual_layer(deblurred, layer))
+    assert_remade(left, tmp_path, monkeypatch, marks=1)
+    other = KernelField.uniform(np.eye(3, dtype=np.float32) / 3, (78, 90))
+    names = {"field": other, "other_field": field}  # the one that it is about comes first
+    for name, known in names.items():
+        known.save(tmp_path / f"{name.upper()}.blurfield")
+    assert_remade(
+        Layer.create(*residual_layer(deblurred, layer, other)), tmp_path, monkeypatch, marks=2
+    )
+    field.save(tmp_path / "FIELD.blurfield")
+    deblurred.data = deblurred.data // 2
+    np.save(tmp_path / "SHARP.npy", deblurred.data)
+    changed = Layer.create(*residual_layer(deblurred, layer))
+    assert "tikhonov" not in as_python(changed)
+    assert_remade(changed, tmp_path, monkeypatch, marks=2)
 
 
 def test_a_gpu_promises_less(photograph, field):

@@ -163,6 +163,9 @@ def test_residual_finds_image_and_field_itself(reblur, viewer, sharp, field, fin
     assert f"{facts['parameters']['rms']:.3g}" in reblur.status.text()
     assert "dB" in reblur.status.text()
     assert left not in reblur.image.values
+    script = as_python(left)
+    assert "reblur_residual(sharp, image, field" in script
+    assert not reblur.copy_button.isHidden()
     assert not notes
 
 

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, 
 from napari_blurfield._identity import Identity
 from napari_blurfield._lifetime import Connections
 from napari_blurfield._reblurring import reblur_source, residual_source, simulate_source
+from napari_blurfield._recipe import recipe_of_layer
 from napari_blurfield._source import Source
 from napari_blurfield.layers import FACTS, find_field, role_of, source_name
 
@@ -89,7 +90,8 @@ class ReblurWidget(ImageToolWidget):
             return partial(reblur_source, source, self._chosen_field()), f"Blurring {source.name}"
         if task == "residual":
             deblurred, field = self._chosen_deblurred(), self._chosen_field()
-            work = partial(residual_source, deblurred, source, field)
+            made_by = recipe_of_layer(self.deblurred.value)
+            work = partial(residual_source, deblurred, source, field, made_by=made_by)
             return work, f"Checking {deblurred.name}"
         work = partial(
             simulate_source,
