@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from napari.qt.threading import create_worker
 from napari.utils import cancelable_progress
 from napari.utils.notifications import Notification, notification_manager, show_warning
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
 from blurfield import Cancelled
 from blurfield.compute import choose_device, is_out_of_memory
@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 #: Seconds between two progress messages to the main thread: where no GPU draws the window, each of
 #: them takes a tenth of a second from the work.
 _INTERVAL = 0.2
+#: Milliseconds after which a job that has no thread yet says so.
+_QUEUED_AFTER = 200
 #: Seconds of work before its end can be foretold.
 _ETA_AFTER = 1.0
 
@@ -92,15 +94,22 @@ class Job(QObject):
         self._clock = _Clock()
         self._reported.connect(self._on_reported)
         self._worker = create_worker(_Task(function, self, description), _ignore_errors=True)
+        self._worker.started.connect(self._on_started)
         self._worker.returned.connect(self._on_returned)
         self._worker.errored.connect(self._on_errored)
         self._worker.warned.connect(self._on_warned)
         self._worker.finished.connect(self._on_finished)
         self._activity = _Activity(self, description)
+        self._queue_timer = QTimer(self)
+        self._queue_timer.setSingleShot(True)
+        self._queue_timer.setInterval(_QUEUED_AFTER)
+        self._queue_timer.timeout.connect(self._on_queued)
+        self._was_queued = False
 
     def start(self) -> Job:
-        """Start the thread."""
+        """Start the thread, as soon as there is one for it: there are as many as processors."""
         _running.add(self)
+        self._queue_timer.start()
         self._worker.start()
         return self
 
@@ -121,6 +130,12 @@ class Job(QObject):
         self.blockSignals(True)
         self.cancel()
 
+    def begin(self) -> None:
+        """Say from the thread that work begins; raise `Cancelled` if nobody wants it any more."""
+        if self._stop.is_set():
+            raise Cancelled
+        self._clock.restart()
+
     def check(self, done: int, total: int, message: str) -> None:
         """Report from the thread; raise `Cancelled` if someone asked to stop."""
         if self._stop.is_set() or self._worker.abort_requested:
@@ -132,8 +147,18 @@ class Job(QObject):
         """Return whether this is the first outcome: a job has only one."""
         first, self._settled = not self._settled, True
         if first:
+            self._queue_timer.stop()
             self._activity.finish()
         return first
+
+    def _on_queued(self) -> None:
+        self._was_queued = True
+        self.progressed.emit(0, 0, f"{self._description}: waiting until other jobs have ended …")
+
+    def _on_started(self) -> None:
+        self._queue_timer.stop()
+        if self._was_queued and not self._settled:
+            self.progressed.emit(0, 0, f"{self._description} …")
 
     def _on_reported(self, done: int, total: int, message: str) -> None:
         if self._settled:
@@ -194,6 +219,7 @@ class _Task:
         self._description = description
 
     def __call__(self) -> Any:
+        self._job.begin()
         return self._function(progress=self._job.check)
 
     def __repr__(self) -> str:
@@ -204,8 +230,11 @@ class _Clock:
     """Throttles reports, and foretells the end."""
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
+        self.restart()
         self._reported_at = -float("inf")
+
+    def restart(self) -> None:
+        self._started = time.monotonic()
 
     def is_due(self, done: int) -> bool:
         now = time.monotonic()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from napari.utils import progress as bars
+from qtpy.QtCore import QThreadPool
 
 from blurfield import Cancelled
 from napari_blurfield._jobs import Job, explain
@@ -70,6 +71,54 @@ def test_bar_in_the_activity_dock(qtbot):
     with qtbot.waitSignals([job.cancelled, job.ended]):
         bar.cancel()  # what the dock's own button calls
     assert not bars._all_instances
+
+
+@pytest.fixture
+def one_thread():
+    """Let there be only one thread for all jobs."""
+    pool = QThreadPool.globalInstance()
+    before = pool.maxThreadCount()
+    pool.setMaxThreadCount(1)
+    yield
+    pool.setMaxThreadCount(before)
+
+
+def test_a_job_says_that_it_waits_for_others(qtbot, one_thread):
+    first = Job(endless, "first").start()
+    seen = []
+    second = Job(lambda progress: time.sleep(0.1), "second")
+    second.progressed.connect(lambda *report: seen.append(report))
+    second.start()
+    waits = (0, 0, "second: waiting until other jobs have ended …")
+    qtbot.waitUntil(lambda: seen == [waits])
+    with qtbot.waitSignal(second.succeeded):
+        first.cancel()
+    assert seen == [waits, (0, 0, "second …")]
+
+
+def test_a_job_that_waits_is_cancelled_at_once(qtbot, one_thread):
+    called = []
+    first = Job(endless, "first").start()
+    second = Job(lambda progress: called.append(1), "second")
+    seen = []
+    second.progressed.connect(lambda *report: seen.append("progressed"))
+    second.cancelled.connect(lambda: seen.append("cancelled"))
+    second.start()
+    second.cancel()
+    assert seen == ["cancelled"]
+    qtbot.wait(300)
+    assert seen == ["cancelled"]
+    with qtbot.waitSignals([first.ended, second.ended]):
+        first.cancel()
+    assert not called
+
+
+def test_a_job_that_does_not_wait_does_not_say_so(qtbot):
+    seen = []
+    job = Job(lambda progress: time.sleep(0.4), "quiet")
+    job.progressed.connect(lambda *report: seen.append(report))
+    assert outcome(qtbot, job) == [("succeeded", None)]
+    assert seen == []
 
 
 def test_no_progress_after_the_end(qtbot, monkeypatch):
