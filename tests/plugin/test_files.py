@@ -102,6 +102,24 @@ def test_writer_needs_exactly_one_field(tmp_path, photograph, quick):
     assert not path.exists()
 
 
+def test_of_a_stack_the_frame_shown_is_saved(tmp_path, viewer, quick, notes, monkeypatch):
+    axes = {"axis_labels": ("t", "y", "x"), "scale": (2, 1, 1)}
+    movie = viewer.add_image(np.zeros((5, 48, 64)), name="movie", **axes)
+    made = make(estimate_layers(movie, frames=[1, 3], folder=tmp_path / "f", progress=quiet))
+    layers = [made[role].as_layer_data_tuple() for role in ("vectors", "mask")]
+    path = str(tmp_path / "x.blurfield")
+    with pytest.raises(TypeError, match=rf"no viewer shows which frame .*{tmp_path / 'f'}"):
+        write_field(path, layers)
+    monkeypatch.setattr("napari.current_viewer", lambda: viewer)
+    viewer.dims.set_point(0, 2 * 3)
+    assert write_field(path, layers) == [path]
+    assert "Saved the blur field of movie [t 3]; those of all" in notes[-1].message
+    assert make(read_fields(path))["mask"].name == "movie [t 3] blur mask"
+    viewer.dims.set_point(0, 2 * 2)
+    with pytest.raises(TypeError, match="'movie' that is shown has no blur field; go to another"):
+        write_field(path, layers)
+
+
 def test_builtins_still_save_our_layers(tmp_path, photograph, quick):
     layers = make(estimate_layers(Image(photograph), progress=quiet))
     for role, write in {"mask": napari_write_labels, "mixing": napari_write_image}.items():
