@@ -114,10 +114,15 @@ class FieldStack:
 
     def shown(self, dims: Dims) -> KernelField | None:
         """Return the field of the frame that a viewer shows."""
+        position = self.position_shown(dims)
+        return None if position is None else self.at(position)
+
+    def position_shown(self, dims: Dims) -> tuple[int, ...] | None:
+        """Return where in the stack a viewer stands; None if it has too few axes."""
         first = self.stack.first
         place = first.placement
         world = np.asarray(dims.point, dtype=float)[-place.ndim :]
         if world.size < place.ndim:
             return None
         pixel = place.to_data(world)
-        return self.at([round(float(pixel[axis])) for axis in first.axes.frames])
+        return tuple(round(float(pixel[axis])) for axis in first.axes.frames)

@@ -6,13 +6,13 @@ memory. Frames whose results are not there yet are empty.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._axes import CHANNELS
 from ._masks import MaskSettings
+from ._per_frame import per_frame
+from ._stack_mask import StackMask
 from ._vectors import vector_spacing, vectors_look
 from .layers import (
     FACTS,
@@ -38,12 +38,11 @@ if TYPE_CHECKING:
 #: approximation of each takes too long.
 _MOST_KERNELS = 64
 #: What a layer of one frame shows, made from that frame's field.
-_PICTURES: dict[str, Callable[[LayerMaker, KernelField, float], LayerData]] = {
-    "mixing": lambda make, field, _: make.mixing(field),
-    "basis": lambda make, field, _: make.basis(field),
-    "uncertainty": lambda make, *_: make.uncertainty(),
-    "mosaic": lambda make, *_: make.mosaic(),
-    "mask": lambda make, _, threshold: make.mask(MaskSettings(threshold), table=False),
+_PICTURES: dict[str, Callable[[LayerMaker, KernelField], LayerData]] = {
+    "mixing": lambda make, field: make.mixing(field),
+    "basis": lambda make, field: make.basis(field),
+    "uncertainty": lambda make, _: make.uncertainty(),
+    "mosaic": lambda make, _: make.mosaic(),
 }
 #: Roles of layers with an axis of kernels in front of those of the stack.
 _BY_KERNEL = frozenset({"mixing", "basis"})
@@ -171,11 +170,12 @@ class SeriesLayers:
             pyramids=False,
         ):
             role = attributes["metadata"][FACTS]["role"]
+            if role == "mask":
+                made.append(StackMask(self._fields, MaskSettings(self._threshold)).layer_data())
+                made[-1][1]["visible"] = False
             if role not in _PICTURES:
                 continue
             attributes.update(self._attributes(role), cache=False)
-            if kind == "labels":
-                del attributes["cache"]
             if role not in _BY_KERNEL:
                 place = self._placement.grid(first.shape, data.shape[:2])
                 attributes.update(place.to_layer())
@@ -193,12 +193,12 @@ class SeriesLayers:
             field = self._fields.at(position)
             if field is None:
                 return np.zeros((*before, *inner), dtype)
-            data: NDArray[Any] = _PICTURES[role](LayerMaker(field, None), field, self._threshold)[0]
+            data: NDArray[Any] = _PICTURES[role](LayerMaker(field, None), field)[0]
             if not before:
                 return data
             return _resized(data.reshape(data.shape[0], *data.shape[-2:]), (*before, *inner))
 
-        return per_frame(self._fields, part, before, inner, dtype)
+        return per_frame(self._fields.stack, part, before, inner, dtype)
 
     def _deblurred(self) -> LayerData:
         import dask.array
@@ -242,53 +242,7 @@ class SeriesLayers:
 
         channels = 1 if first.channel_axis is None else shape[0]
         inner = shape if first.channel_axis is None else shape[1:]
-        return per_frame(self._fields, part, (), inner, first.data.dtype, channels)
-
-
-def per_frame(
-    fields: FieldStack,
-    part: Callable[[Sequence[int]], NDArray[Any]],
-    before: tuple[int, ...],
-    inner: tuple[int, ...],
-    dtype: Any,
-    channels: int = 1,
-) -> dask.array.Array:
-    """Return a lazy array with one part for each frame.
-
-    Parameters
-    ----------
-    fields : FieldStack
-        Tells of the axes of the stack.
-    part : callable
-        Returns the part of the frame at a position, of shape (*before, *inner), or with channels
-        before `inner`.
-    before, inner : tuple of int
-        Shape before and behind the axes of the stack.
-    dtype : numpy.dtype
-        Type of the values.
-    channels : int
-        Entries along the stack's axis of channels.
-    """
-    import dask.array
-
-    stack = fields.stack
-    roles, sizes = stack.first.axes.leading, iter(stack.sizes)
-    lead = [(channels,) if role == CHANNELS else (1,) * next(sizes) for role in roles]
-    axes = [len(before) + axis for axis in stack.first.axes.frames]
-    chunks = [*((n,) for n in before), *lead, *((n,) for n in inner)]
-
-    def block(block_id: tuple[int, ...]) -> NDArray[Any]:
-        shape = (*before, *(sizes[0] for sizes in lead), *inner)
-        return part([block_id[axis] for axis in axes]).reshape(shape)
-
-    made: dask.array.Array = dask.array.map_blocks(  # type: ignore[no-untyped-call]
-        block,
-        chunks=tuple(chunks),
-        dtype=dtype,
-        meta=np.empty((0,) * len(chunks), dtype),
-        name=f"blurfield-{uuid.uuid4().hex}",
-    )
-    return made
+        return per_frame(stack, part, (), inner, first.data.dtype, channels)
 
 
 def _resized(data: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pandas import DataFrame, concat
 from qtpy.QtCore import QObject, QTimer
 
 from napari_blurfield._spatial import Placement
@@ -153,11 +152,12 @@ def _renew(layer: Layer, made: SeriesLayers, attributes: dict[str, Any]) -> None
 def _set_vectors(layer: Layer, made: SeriesLayers) -> None:
     """Show the vectors of the frames that were asked for, beside those of others."""
     vectors, look = made.vectors()
-    features = DataFrame(look["features"])
     others = made.is_of_other_frames(layer.data)
-    if others.any():
-        vectors = np.concatenate([vectors, layer.data[others]])
-        features = concat([features, layer.features[others]], ignore_index=True)
+    features = {
+        name: np.concatenate([values, layer.features[name][others]])
+        for name, values in look["features"].items()
+    }
+    vectors = np.concatenate([vectors, layer.data[others]])
     if np.array_equal(vectors, layer.data):
         return
     layer.data = vectors

@@ -8,14 +8,21 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from qtpy.QtCore import QTimer
 
+from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._lifetime import Connections
 from napari_blurfield._masks import MaskSettings, label_image, label_table, label_words
 from napari_blurfield._pixel_size import PixelSize
-from napari_blurfield._tasks import mask_source
-from napari_blurfield.layers import FACTS, field_placement, find_field, role_of
+from napari_blurfield._stack_mask import StackMask
+from napari_blurfield._tasks import Outcome, mask_source
+from napari_blurfield.layers import (
+    FACTS,
+    field_placement,
+    fields_of_stack,
+    find_field,
+    role_of,
+)
 
 from ._choices import FieldChoice
 from ._label_statistics import LabelStatistics
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Set
 
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
     from numpy.typing import NDArray
 
     from blurfield import KernelField
@@ -38,6 +45,8 @@ _SETTLED, _TABLE_SETTLED = 120, 300
 _SLOW = 0.25
 #: Pixels of an image up to which the table follows by itself.
 _MOST_PIXELS = 1_500_000
+#: Pixels of a frame up to which the mask of a time-lapse follows without a job.
+_QUICK_PIXELS = 500_000
 #: What layers show that this widget is about.
 _ROLES = frozenset(("mask", "regions"))
 
@@ -47,6 +56,14 @@ class _Statistics(NamedTuple):
 
     layer: weakref.ref[Labels]
     table: dict[str, list[Any]]
+    summary: str
+
+
+class _Marked(NamedTuple):
+    """What a job marked on the frame of a time-lapse that is shown."""
+
+    layer: weakref.ref[Labels]
+    masks: StackMask
     summary: str
 
 
@@ -108,9 +125,14 @@ class MaskWidget(ToolWidget):
     def run(self) -> None:
         """Add a mask, or regions, as the button does."""
         with self.explaining():
-            field, settings = self._known_field(), self.controls.settings
+            settings, stack = self.controls.settings, self._stack
             self.capture(None)
-            self.start(partial(mask_source, field, settings), f"Making the blur {settings.role}")
+            words = f"Making the blur {settings.role}"
+            if stack is None:
+                self.start(partial(mask_source, self._known_field(), settings), words)
+            else:
+                masks = StackMask(stack, settings)
+                self.start(partial(_make_stack, masks, self._position(stack)), words)
 
     def update_mask(self) -> None:
         """Let the field's newest mask follow the controls; a selected one goes first."""
@@ -118,20 +140,40 @@ class MaskWidget(ToolWidget):
         if layer is None:
             return
         started = time.monotonic()
-        settings = self.controls.settings
-        layer.data = label_image(self.field.value, settings)
-        layer.visible = True
-        layer.metadata[FACTS] = {**layer.metadata[FACTS], **settings.facts()}
+        settings, stack = self.controls.settings, self._stack
+        if stack is not None and fields_of_stack(layer) is stack:
+            self._update_stack(layer, StackMask(stack, settings), self._position(stack))
+        else:
+            labels = label_image(self.field.value, settings)
+            self._show_labels(layer, labels, settings, label_words(labels, settings))
+            self._table_timer.start()
         slow = time.monotonic() - started > _SLOW
         for slider in (self.controls.threshold, self.controls.extent):
             slider.setTracking(not slow)
-        self.status.setText(label_words(np.asarray(layer.data), settings))
-        self._table_timer.start()
+
+    def _update_stack(self, layer: Labels, masks: StackMask, position: tuple[int, ...]) -> None:
+        """Let the mask of all frames follow: what is shown now, the rest when it is shown."""
+        height, width = layer.data.shape[-2:]
+        if height * width <= _QUICK_PIXELS:
+            masks.at(position)  # which the layer is going to ask for
+            self._show_labels(layer, masks.data(), masks.settings, masks.words(position))
+        elif self.job is not None:
+            self._timer.start()  # again, until that has ended
+        else:
+            self.capture(layer)
+            job = partial(_mark_shown, weakref.ref(layer), masks, position)
+            self.start(job, f"Marking {layer.name}")
+
+    def _show_labels(self, layer: Labels, labels: Any, settings: MaskSettings, words: str) -> None:
+        layer.data = labels
+        layer.visible = True
+        layer.metadata[FACTS] = {**layer.metadata[FACTS], **settings.facts()}
+        self.status.setText(words)
 
     def update_statistics(self) -> None:
         """Measure the blur under each label now, or say that the table is out of date."""
         layer = self.linked()
-        if layer is None:
+        if layer is None or fields_of_stack(layer) is not None:
             return
         small = layer.data.size <= _MOST_PIXELS
         if small:
@@ -181,16 +223,31 @@ class MaskWidget(ToolWidget):
 
     def _newest(self, roles: Set[str]) -> Labels | None:
         """Return the field's newest layer that shows one of these; a selected one goes first."""
-        field = self.field.value
-        if field is None:
-            return None
         found = [
             layer
             for layer in self.viewer.layers
-            if role_of(layer) in roles and find_field(layer) is field
+            if role_of(layer) in roles and self._is_of_field(layer)
         ]
         active = self.viewer.layers.selection.active
         return active if active in found else (found or [None])[-1]
+
+    @property
+    def _stack(self) -> FieldStack | None:
+        """The fields of all frames of a time-lapse, if they are chosen."""
+        chosen = self.field.chosen
+        return chosen if isinstance(chosen, FieldStack) else None
+
+    def _position(self, stack: FieldStack) -> tuple[int, ...]:
+        """Return which frame of a time-lapse the viewer shows."""
+        position = stack.position_shown(self.viewer.dims)
+        return (0,) * len(stack.stack.sizes) if position is None else position
+
+    def _is_of_field(self, layer: Layer) -> bool:
+        """Return whether a layer shows the chosen field, or those of all frames."""
+        field, stack, fields = self.field.value, self._stack, fields_of_stack(layer)
+        if fields is not None:
+            return fields is stack
+        return field is not None and find_field(layer) is field
 
     def _known_field(self) -> KernelField:
         field: KernelField | None = self.field.value
@@ -205,6 +262,11 @@ class MaskWidget(ToolWidget):
         layer = self.linked()
         if layer is None:
             raise ValueError("there is no mask of this blur field yet; add one first")
+        if fields_of_stack(layer) is not None:
+            raise ValueError(
+                "'Measure blur' has the figures of each frame of a time-lapse, with this layer "
+                "chosen under 'Measure' those of each label"
+            )
         return layer
 
     # ------------------------------------------------------------------ following
@@ -258,6 +320,8 @@ class MaskWidget(ToolWidget):
 
     def _show_statistics(self, *_: object) -> None:
         layer = self.linked()
+        if layer is not None and fields_of_stack(layer) is not None:
+            layer = None  # the figures of all frames are many, and for 'Measure blur'
         if layer is not None and layer not in self._watched:
             self._watched.add(layer)
             self._connections.add(layer.events.paint, self._on_painted)
@@ -265,6 +329,13 @@ class MaskWidget(ToolWidget):
         self.statistics.show_layer(layer)
 
     def _on_succeeded(self, outcome: Any) -> None:
+        if isinstance(outcome, _Marked):
+            self._settle("")
+            marked = outcome.layer()
+            if marked is not None:
+                masks = outcome.masks
+                self._show_labels(marked, masks.data(), masks.settings, outcome.summary)
+            return
         if not isinstance(outcome, _Statistics):
             super()._on_succeeded(outcome)
             return
@@ -291,3 +362,23 @@ def _find_statistics(
     progress(0, 0, "Measuring the blur under each label …")
     table = label_table(field, labels, settings, pixel, progress)
     return _Statistics(layer, table, f"Measured {len(table['index'])} labels.")
+
+
+def _mark_shown(
+    layer: weakref.ref[Labels],
+    masks: StackMask,
+    position: tuple[int, ...],
+    *,
+    progress: ProgressCallback,
+) -> _Marked:
+    progress(0, 0, "Reading the field …")
+    masks.at(position, progress)
+    return _Marked(layer, masks, masks.words(position))
+
+
+def _make_stack(
+    masks: StackMask, position: tuple[int, ...], *, progress: ProgressCallback
+) -> Outcome:
+    progress(0, 0, "Reading the field …")
+    masks.prepare(position, progress)
+    return Outcome([masks.layer_data()], masks.words(position))
