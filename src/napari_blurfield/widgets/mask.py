@@ -46,7 +46,7 @@ _SLOW = 0.25
 #: Pixels of an image up to which the table follows by itself.
 _MOST_PIXELS = 1_500_000
 #: Pixels of a frame up to which the mask of a time-lapse follows without a job.
-_QUICK_PIXELS = 500_000
+_QUICK_PIXELS = 1 << 18
 #: What layers show that this widget is about.
 _ROLES = frozenset(("mask", "regions"))
 
