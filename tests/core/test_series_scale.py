@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,6 +164,30 @@ def test_bad_frames_on_a_cluster(tmp_path: Path, cluster: Any) -> None:
         reports = process(series, frames, scheduler=cluster.scheduler_address)
     assert [report.status for report in reports] == ["done", "failed", "done"]
     assert "NaN" in reports[1].reason
+
+
+@pytest.mark.parametrize(
+    ("known", "calls"),
+    [
+        ({}, []),
+        ({"MALLOC_TRIM_THRESHOLD_": "65536"}, [(-3, 32 << 20)]),
+        ({"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "1000000"}, []),
+    ],
+)
+def test_workers_reuse_memory(
+    monkeypatch: pytest.MonkeyPatch, known: dict[str, str], calls: list[tuple[int, int]]
+) -> None:
+    """As processes do that Dask has not started, unless someone has chosen otherwise."""
+    seen: list[tuple[int, int]] = []
+    libc = SimpleNamespace(mallopt=lambda *options: seen.append(options))
+    monkeypatch.setattr(cluster_module.ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(cluster_module.sys, "platform", "linux")
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in known.items():
+        monkeypatch.setenv(name, value)
+    cluster_module._let_memory_be_reused.__wrapped__()
+    assert seen == calls
 
 
 def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
