@@ -297,12 +297,11 @@ def _provide_fields(plan: SeriesPlan, series: Series, progress: ProgressCallback
         return
     for done, number in enumerate(plan.numbers):
         progress(done, len(plan.numbers), "Copying the blur fields …")
-        if series.field_path(number).exists():
-            continue
-        if not isinstance(given, FieldStack):
+        if isinstance(given, FieldStack):
+            if given.has(number):  # perhaps another one than before, as the frame has changed
+                series.give_field(number, _within(given.series.field(number), plan.stack))
+        elif not series.field_path(number).exists():
             series.give_field(number, _within(given, plan.stack))
-        elif given.has(number):
-            series.give_field(number, _within(given.series.field(number), plan.stack))
 
 
 def _within(field: KernelField, stack: Stack) -> KernelField:

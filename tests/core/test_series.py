@@ -237,6 +237,31 @@ def test_field_that_was_given_stays(tmp_path: Path, estimator: Estimator) -> Non
     assert not estimator.seen
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_was_made_with_another_field_is_made_anew(
+    tmp_path: Path, estimator: Estimator, shared: bool
+) -> None:
+    frames = lazily(stack())
+    series = Series.create(tmp_path / "a", frames, shared=shared, **CHEAP)
+    fields = [KernelField.uniform(line(length), (SIDE, SIDE)) for length in (1, 3)]
+    for number in series.numbers:
+        series.give_field(number, fields[0])
+    process(series, frames)
+    before = contents(tmp_path / "a")
+    series.give_field(1, fields[0])
+    assert contents(tmp_path / "a") == before
+    series.give_field(1, fields[1])
+    assert series.finished == (() if shared else (0, 2, 3))
+    assert not series.shared_path.exists()
+    statuses = [report.status for report in process(series, frames)]
+    assert statuses == (["done"] * 4 if shared else ["kept", "done", "kept", "kept"])
+    np.testing.assert_array_equal(series.own_field(1).basis, fields[1].basis)
+    series.field_path(1).write_text("damaged")
+    series.give_field(1, fields[1])
+    np.testing.assert_array_equal(series.own_field(1).basis, fields[1].basis)
+    assert not estimator.seen
+
+
 def test_results_of_earlier_versions_are_kept(
     tmp_path: Path, estimator: Estimator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -633,6 +633,23 @@ def test_runs_that_differ_do_not_go_on_with_each_other(deblur, viewer, by_frame,
         assert other.folder != folder
 
 
+def test_fields_that_changed_are_used_for_what_was_deblurred(
+    estimate, deblur, viewer, by_frame, finish, tmp_path
+):
+    source = add_movie(viewer)
+    for widget in (estimate, deblur):
+        widget.frames.which.value = "all"
+        widget.folder.path.setText(str(tmp_path / widget.run_button.text()))
+    for _ in range(2):
+        for widget in (estimate, deblur):
+            widget.run()
+            finish(widget)
+        source.data[1] += 200
+    assert roles(viewer) == [None, *PICTURES, "deblurred"]
+    assert "Deblurred 4 frames (3 of them before" in deblur.status.text()
+    assert length_of(Series.open(tmp_path / "Deblur").field(1)) == 9
+
+
 def mosaic_of(length):
     kernel = np.zeros((11, 11), bool)
     kernel[5, 5 - length // 2 : 6 + length // 2] = True

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .store import Series
 
-__all__ = ["CHANGED", "PIXELS", "SHARED_CHANGED", "forget_changed", "given_field", "pixel_digest"]
+__all__ = ["CHANGED", "PIXELS", "SHARED_CHANGED", "forget_changed", "give_field", "pixel_digest"]
 
 #: Name of the digest, among what the metadata of a result tell of its source.
 PIXELS = "pixels"
@@ -39,13 +39,21 @@ def pixel_digest(image: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).view(np.uint8).data).hexdigest()[:16]
 
 
-def given_field(field: KernelField) -> KernelField:
-    """Return a field to be used for a frame whatever pixels it was estimated from."""
+def give_field(series: Series, number: int, field: KernelField) -> None:
+    """Write a field to be used for a frame, whatever pixels it was estimated from.
+
+    What was made with another field of that frame is removed.
+    """
+    path = series.field_path(number)
+    if path.exists():
+        if _is_there(series, number, field):
+            return
+        _forget_made_with(series, number)
     source = field.metadata.get("source")
-    if not isinstance(source, dict) or PIXELS not in source:
-        return field
-    kept = {name: value for name, value in source.items() if name != PIXELS}
-    return field.with_metadata(source=kept)
+    if isinstance(source, dict):
+        kept = {name: value for name, value in source.items() if name != PIXELS}
+        field = field.with_metadata(source=kept)
+    field.save(path)
 
 
 def forget_changed(series: Series, number: int, digest: str) -> bool:
@@ -70,16 +78,35 @@ def forget_changed(series: Series, number: int, digest: str) -> bool:
     allowed = (None, digest)
     field_changed = _digest_of_field(series.field_path(number)) not in allowed
     image_changed = _digest_of_image(series.image_path(number)) not in allowed
-    if field_changed or image_changed:
-        series.image_path(number).unlink(missing_ok=True)
     if field_changed:
-        # In an order in which a run that is killed meanwhile leaves what tells the next one.
-        if series.record.shared:
-            for other in series.numbers:
-                series.image_path(other).unlink(missing_ok=True)
-            series.shared_path.unlink(missing_ok=True)
+        _forget_made_with(series, number)
+        # Last of all: a run that is killed before leaves what tells the next one.
         series.field_path(number).unlink(missing_ok=True)
+    elif image_changed:
+        series.image_path(number).unlink(missing_ok=True)
     return field_changed or image_changed
+
+
+def _forget_made_with(series: Series, number: int) -> None:
+    """Remove what was made with the field of a frame: with one that all share, all images."""
+    for other in series.numbers if series.record.shared else (number,):
+        series.image_path(other).unlink(missing_ok=True)
+    if series.record.shared:
+        series.shared_path.unlink(missing_ok=True)
+
+
+def _is_there(series: Series, number: int, field: KernelField) -> bool:
+    """Return whether the field of a frame has these kernels everywhere."""
+    import torch
+
+    try:
+        known = series.own_field(number)
+    except ValueError:  # damaged
+        return False
+    return known.shape == field.shape and all(
+        torch.equal(old, new.to("cpu", old.dtype))
+        for old, new in ((known.basis, field.basis), (known.mixing, field.mixing))
+    )
 
 
 def _digest_of_field(path: Path) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from blurfield.files import ArrayFile, atomic_write
 
-from .changes import given_field
+from .changes import give_field
 from .record import Record, describe_source
 from .settings import check_settings, checked_numbers, whole_number
 
@@ -292,8 +292,11 @@ class Series:
         return _load_field(self.field_path(number))
 
     def give_field(self, number: int, field: KernelField) -> None:
-        """Take a field for that of a frame, which is then not estimated whatever its pixels are."""
-        given_field(field).save(self.field_path(number))
+        """Take a field for that of a frame, which is then not estimated whatever its pixels are.
+
+        What was made with another field is removed, to be made anew by `blurfield.series.process`.
+        """
+        give_field(self, number, field)
 
     def image(self, number: int) -> NDArray[Any]:
         """Return a deblurred frame, of the shape and type of the images.
