@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._axes import frame_words
 from ._field_stack import FieldStack
 from ._regions import Region
 from ._series_layers import SeriesLayers
@@ -338,7 +339,8 @@ def _summary(plan: SeriesPlan, reports: Sequence[FrameReport], seconds: float, u
             f"Results are in {plan.place}. "
         )
     if failed:
-        where = ", ".join(str(index) for index in plan.stack.position(failed[0].number))
+        position, labels = plan.stack.position(failed[0].number), plan.stack.labels
+        where = frame_words(labels, position) if len(position) > 1 else str(position[0])
         words += (
             f"{len(failed)} of {len(reports)} frames failed, the first at {where}: "
             f"{failed[0].reason}."

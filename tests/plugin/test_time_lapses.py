@@ -421,6 +421,21 @@ def test_frames_that_fail_are_told(monkeypatch, estimate, viewer, field, quick, 
     assert "2 of 4 frames failed, the first at 2: too bright." in estimate.status.text()
 
 
+def test_a_frame_that_fails_is_named_by_its_place(monkeypatch, viewer, field, quick, tmp_path):
+    def some(image, **options):
+        if image.max() > 1:
+            raise ValueError("too bright")
+        return field
+
+    monkeypatch.setattr("blurfield.estimation.estimate", some)
+    data = np.ones((3, 6, 48, 64), np.float32)
+    data[1, 4] = 2
+    layer = viewer.add_image(data, axis_labels=("t", "z", "y", "x"))
+    plan = SeriesPlan(Stack.from_layer(layer), (9, 10), {}, chosen_folder=str(tmp_path))
+    summary = run_series(plan).summary
+    assert "1 of 2 frames failed, the first at t 1, z 4: too bright." in summary
+
+
 def test_if_all_frames_fail_there_is_no_layer(
     monkeypatch, estimate, viewer, quick, finish, tmp_path, notes
 ):
