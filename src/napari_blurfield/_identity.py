@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari.layers import Layer
+    from numpy.typing import NDArray
 
 #: Of larger images only some rows are looked at, evenly spaced.
 _MOST_BYTES = 1 << 22
+#: A first axis of so many is one of channels.
+_MOST_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Identity:
 
     Names change and are used again, layers are closed and opened from their files, and pixels are
     painted over. So the pixels decide where they are known. Lazy ones are not computed for this:
-    there it is the layer, or, once that has been closed, name and file.
+    there it is the layer, or, once that has been opened again, name and file.
 
     Parameters
     ----------
@@ -50,20 +53,11 @@ class Identity:
     @classmethod
     def of_frame(cls, layer: Layer, frame: Sequence[int]) -> Identity | None:
         """Return that of a frame of an image layer, None if there is no such frame."""
-        axes, sizes = picks.of(layer), stored_shape(layer)
-        inside = len(frame) == len(axes.frames) and all(
-            0 <= index < sizes[axis] for axis, index in zip(axes.frames, frame, strict=True)
-        )
-        if not inside:
+        pixels = pixels_at(layer, frame)
+        if pixels is None:
             return None
-        data = layer.data[0] if layer.multiscale else layer.data
-        return cls(
-            layer.name,
-            str(layer.unique_id),
-            layer.source.path,
-            tuple(frame),
-            sample_of(data[axes.index(frame)] if axes.leading else data),
-        )
+        place = (layer.name, str(layer.unique_id), layer.source.path)
+        return cls(*place, tuple(frame), sample_of(pixels))
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Identity:
@@ -86,11 +80,15 @@ class Identity:
             "sample": self.sample,
         }
 
-    def is_frame_of(self, layer: Layer) -> bool:
+    def is_frame_of(self, frames: Layer | FramesOf) -> bool:
         """Return whether the image is a frame of a layer, or was one before it was painted over."""
-        if self.layer_id == str(layer.unique_id):
-            return True  # without looking at pixels: this is asked for whenever layers change
-        there = Identity.of_frame(layer, self.frame)
+        frames = frames if isinstance(frames, FramesOf) else FramesOf(frames)
+        # Pixels are looked at only if need be: this is asked for whenever layers change.
+        if self.layer_id == frames.layer_id:
+            return True
+        if self.sample is not None and not frames.may_have(self.frame, self.sample):
+            return False
+        there = frames.at(self.frame)
         return there is not None and self.is_same_layer(there)
 
     def is_same_image(self, other: Identity) -> bool:
@@ -111,11 +109,65 @@ class Identity:
         return self.layer_id == other.layer_id != ""
 
     def _is_same_place(self, other: Identity) -> bool:
-        """Return whether both are of one layer, or of one that was opened again."""
+        """Return whether both are of one layer, or of a file that was opened again."""
         if self._is_same_id(other):
             return True
-        known = None not in (self.path, other.path)
-        return self.name == other.name != "" and (self.path == other.path or not known)
+        if self.name != other.name or not self.name:
+            return False
+        if self.layer_id and other.layer_id:
+            return self.path == other.path is not None
+        # Told by an earlier version, which knew names only.
+        return self.path == other.path or None in (self.path, other.path)
+
+
+class FramesOf:
+    """Identities of the frames of a layer, each of which is found only once.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        Not to be changed in between.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._known: dict[tuple[int, ...], Identity | None] = {}
+        self.layer_id = str(layer.unique_id)
+
+    def at(self, frame: tuple[int, ...]) -> Identity | None:
+        """Return that of a frame, None if there is no such frame."""
+        if frame not in self._known:
+            self._known[frame] = Identity.of_frame(self._layer, frame)
+        return self._known[frame]
+
+    def may_have(self, frame: tuple[int, ...], sample: str) -> bool:
+        """Return whether a frame is of the shape and type of a sample, or that isn't known."""
+        pixels = pixels_at(self._layer, frame)
+        if not isinstance(pixels, np.ndarray):
+            return pixels is not None
+        return sample.startswith(_kind(pixels))
+
+
+def frame_sizes(layer: Layer) -> tuple[int, ...] | None:
+    """Return the number of frames along each axis of them; None if the axes make no sense."""
+    try:
+        axes = picks.of(layer)
+    except ValueError:
+        return None
+    shape = stored_shape(layer)
+    return tuple(shape[axis] for axis in axes.frames)
+
+
+def pixels_at(layer: Layer, frame: Sequence[int]) -> Any:
+    """Return the pixels of a frame, without a copy; None if there is no such frame."""
+    sizes = frame_sizes(layer)
+    if sizes is None or len(sizes) != len(frame):
+        return None
+    if not all(0 <= index < size for index, size in zip(frame, sizes, strict=True)):
+        return None
+    axes = picks.of(layer)
+    data = layer.data[0] if layer.multiscale else layer.data
+    return data[axes.index(frame)] if axes.leading else data
 
 
 def sample_of(pixels: Any) -> str | None:
@@ -123,10 +175,14 @@ def sample_of(pixels: Any) -> str | None:
     if not isinstance(pixels, np.ndarray) or pixels.dtype.hasobject or pixels.ndim == 0:
         return None
     step = max(1, -(-pixels.nbytes // _MOST_BYTES))
-    rows = np.ascontiguousarray(pixels[::step] if pixels.ndim < 3 else pixels[:, ::step])
-    digest = hashlib.blake2b(repr((pixels.shape, pixels.dtype.str)).encode(), digest_size=16)
-    digest.update(rows.view(np.uint8).data)
-    return digest.hexdigest()
+    rows = pixels[:, ::step] if pixels.shape[0] <= _MOST_CHANNELS else pixels[::step]
+    digest = hashlib.blake2b(np.ascontiguousarray(rows).view(np.uint8).data, digest_size=16)
+    return _kind(pixels) + digest.hexdigest()
 
 
-__all__ = ["Identity", "sample_of"]
+def _kind(pixels: NDArray[Any]) -> str:
+    """Return how a sample of pixels begins: with their shape and type."""
+    return f"{'x'.join(map(str, pixels.shape))} {pixels.dtype.str} "
+
+
+__all__ = ["FramesOf", "Identity", "frame_sizes", "pixels_at", "sample_of"]

@@ -12,7 +12,6 @@ import blurfield
 
 from ._axes import is_named
 from ._frame_ranges import write_ranges
-from ._identity import Identity
 from ._picked_axes import stored_shape
 from ._pixel_size import PixelSize
 from ._source import Source
@@ -120,12 +119,11 @@ def known_fields(layers: Iterable[Layer], stack: Stack) -> Known:
     series = [
         found.series
         for found in stacks_in(layers)
-        if (found.stack.sizes, found.stack.first.shape) == (stack.sizes, shape)
-        and found.stack.first.identity.is_same_layer(stack.first.identity)
+        if found.stack.first.shape == shape and found.stack.is_same_as(stack)
     ]
 
     def known(number: int) -> KernelField | None:
-        frame = Identity.from_json(stack.to_json(stack.position(number)))
+        frame = stack.frame_identity(stack.position(number))
         for found in single:
             if source_of(found).is_same_image(frame):
                 return found

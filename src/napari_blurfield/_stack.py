@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._identity import sample_of
+from ._identity import FramesOf, Identity, frame_sizes, sample_of
 from ._picked_axes import stored_shape
 from ._source import Source, frame_labels, frame_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari.layers import Layer
 
@@ -139,9 +139,42 @@ class Stack:
             _read=read,
         )
 
+    def is_same_as(self, other: Stack) -> bool:
+        """Return whether both are the frames of one layer, or of one that was opened again."""
+        if self.identity == other.identity:
+            return True
+        return self._is_made_of(other.sizes, other.frame_identity)
+
+    def is_stack_of(self, layer: Layer) -> bool:
+        """Return whether these are the frames of a layer, or were before it was opened again."""
+        if self.identity == str(layer.unique_id):
+            return True
+        return self._is_made_of(frame_sizes(layer), FramesOf(layer).at)
+
+    def _is_made_of(
+        self, sizes: tuple[int, ...] | None, there: Callable[[tuple[int, ...]], Identity | None]
+    ) -> bool:
+        """Compare some frames: the first ones of two movies may both be dark."""
+        if self.sizes != sizes:
+            return False
+        for number in {0, len(self) // 2, len(self) - 1}:
+            position = self.position(number)
+            found = there(position)
+            if found is None or not self.frame_identity(position).is_same_image(found):
+                return False
+        return True
+
+    def frame_identity(self, position: Sequence[int]) -> Identity:
+        """Return what tells the frame at a position from others."""
+        return self._at(position).identity
+
     def to_json(self, position: Sequence[int]) -> dict[str, Any]:
         """Return what `Source.to_json` tells of the frame at a position."""
+        return self._at(position).to_json()
+
+    def _at(self, position: Sequence[int]) -> Source:
+        """Return the frame at a position, but for its pixels, which are those of the first."""
         frame = tuple(int(index) for index in position)
         sample = sample_of(self.data[self.first.axes.index(frame)])
         name = frame_name(self.name, self.labels, frame, self.first.region)
-        return replace(self.first, name=name, frame=frame, sample=sample).to_json()
+        return replace(self.first, name=name, frame=frame, sample=sample)

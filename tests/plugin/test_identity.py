@@ -9,10 +9,11 @@ from in_viewer import add_field
 from napari.layers import Image
 
 from blurfield import KernelField
-from napari_blurfield import _commands, find_field
-from napari_blurfield._identity import Identity, sample_of
+from napari_blurfield import _commands, _identity, find_field
+from napari_blurfield._identity import FramesOf, Identity, sample_of
 from napari_blurfield._measuring import known_fields, stack_of
 from napari_blurfield._source import Source
+from napari_blurfield._stack import Stack
 from napari_blurfield.layers import SOURCE, source_of
 
 
@@ -72,13 +73,46 @@ def test_lazy_ones_by_layer_name_and_file(photograph):
     layer.name = "renamed"
     assert stored.is_frame_of(layer)
     assert stored.is_same_image(Identity.of_frame(layer, ()))
-    again = Image(da.from_array(photograph), name="cells")
-    assert stored.is_frame_of(again)
-    assert not stored.is_frame_of(Image(da.from_array(photograph), name="renamed"))
-    paths = [Identity("cells", "", path, (), None) for path in ("a.zarr", "b.zarr", None)]
-    assert not paths[0].is_same_image(paths[1])
-    assert paths[0].is_same_image(paths[2])
-    assert not Identity("", "", None, (), None).is_same_image(Identity("", "", None, (), None))
+    # Nothing tells whether a layer of that name is the same one opened again, but the file.
+    assert not stored.is_frame_of(Image(da.from_array(photograph), name="cells"))
+    paths = [Identity("cells", str(n), path, (), None) for n, path in enumerate(("a", "a", "b"))]
+    assert paths[0].is_same_image(paths[1])
+    assert not paths[0].is_same_image(paths[2])
+
+
+def test_fields_of_earlier_versions_know_names():
+    stored = [Identity.from_json({"layer": "cells", "path": path}) for path in ("a", "b", None)]
+    assert not stored[0].is_same_image(stored[1])
+    assert stored[0].is_same_image(stored[2])
+    nothing = Identity.from_json({"layer": ""})
+    assert not nothing.is_same_image(nothing)
+
+
+def test_movies_that_begin_alike(photograph, other):
+    dark = np.zeros_like(photograph)
+    first, second = np.stack([dark, photograph, dark]), np.stack([dark, other, dark])
+    one, same, another = (
+        Image(data, axis_labels=tuple("tyx"), name=name)
+        for data, name in ((first, "one"), (first, "same"), (second, "one"))
+    )
+    stack = Stack.from_layer(one)
+    assert stack.is_stack_of(one)
+    assert stack.is_stack_of(same)
+    assert stack.is_same_as(Stack.from_layer(same))
+    assert not stack.is_stack_of(another)
+    assert not stack.is_same_as(Stack.from_layer(another))
+    assert not stack.is_stack_of(Image(first[:2], axis_labels=tuple("tyx")))
+    assert not stack.is_stack_of(Image(photograph))
+
+
+def test_each_frame_is_looked_at_once(photograph, monkeypatch):
+    looked = []
+    monkeypatch.setattr(_identity, "sample_of", lambda pixels: looked.append(1) or "2x2 |u1 0")
+    frames = FramesOf(Image(photograph, name="cells"))
+    height, width = photograph.shape
+    for sample in (f"{height}x{width} |u1 1", f"{height}x{width} |u1 2", "9x9 |u1 3"):
+        assert not Identity("cells", "elsewhere", None, (), sample).is_frame_of(frames)
+    assert len(looked) == 1
 
 
 def test_by_frame(photograph, other):
@@ -104,6 +138,15 @@ def test_deblur_finds_the_field_of_a_renamed_image(deblur, viewer, photograph, o
     assert deblur.field.value == "estimate"
     viewer.layers.selection.active = layer
     assert deblur.field.value is known
+
+
+def test_other_pixels_in_the_layer_need_another_field(deblur, viewer, photograph, other, field):
+    layer = viewer.add_image(photograph, name="cells")
+    add_field(viewer, estimated(layer, field))
+    viewer.layers.selection.active = layer
+    assert deblur.field.value is find_field(viewer.layers[-1])
+    layer.data = other
+    assert deblur.field.value == "estimate"
 
 
 def test_the_command_takes_no_field_of_a_namesake(viewer, photograph, other, field, quick, qtbot):

@@ -229,6 +229,7 @@ class FieldChoice(Choice):
         self._frame: tuple[int, ...] | None = None
         if image is not None:
             image.changed.connect(self._choose_for_image)
+            image.reshaped.connect(self._choose_for_image)  # what is known of it counts no more
         self._refresh()
         self._follow()
 
@@ -293,7 +294,7 @@ class FieldChoice(Choice):
         if shown is not None:
             fitting += [field for field in fields if source_of(field).is_same_image(shown)]
         stacks = stacks_in(self._viewer.layers)
-        fitting += [stack for stack in stacks if stack.stack.first.identity.is_frame_of(layer)]
+        fitting += [stack for stack in stacks if stack.stack.is_stack_of(layer)]
         for field in fitting:
             # The sliders move before the layer that made them longer is listed here.
             if any(field is known for known in self.values):
@@ -308,9 +309,9 @@ class FieldChoice(Choice):
             return False
         chosen = self.chosen
         stack = chosen.stack if isinstance(chosen, FieldStack) else None
-        made_of = source_of(chosen) if stack is None else stack.first.identity
+        belongs = source_of(chosen).is_frame_of if stack is None else stack.is_stack_of
         photographs = [layer for layer in self._viewer.layers if is_photograph(layer)]
-        return any(made_of.is_frame_of(layer) for layer in photographs)
+        return any(belongs(layer) for layer in photographs)
 
     def _follow(self, *_: object) -> None:
         active = self._viewer.layers.selection.active

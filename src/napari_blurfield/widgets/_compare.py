@@ -7,7 +7,7 @@ from weakref import WeakMethod
 
 from qtpy.QtWidgets import QPushButton
 
-from napari_blurfield._identity import Identity
+from napari_blurfield._identity import FramesOf, Identity
 from napari_blurfield._lifetime import Connections, when_destroyed
 from napari_blurfield.layers import FACTS, role_of
 
@@ -84,16 +84,17 @@ class CompareButton(QPushButton):
         source = self._image.value
         if source is None:
             return None
-        found = [layer for layer in self._viewer.layers if _is_result_of(layer, source)]
+        frames = FramesOf(source)
+        found = [layer for layer in self._viewer.layers if _is_result_of(layer, frames)]
         active = self._viewer.layers.selection.active
         return active if active in found else (found or [None])[-1]
 
 
-def _is_result_of(layer: Layer, source: Layer) -> bool:
+def _is_result_of(layer: Layer, frames: FramesOf) -> bool:
     if role_of(layer) not in _AFTER:
         return False
     made_of = layer.metadata[FACTS].get("source")
-    return bool(made_of) and Identity.from_json(made_of).is_frame_of(source)
+    return bool(made_of) and Identity.from_json(made_of).is_frame_of(frames)
 
 
 def _bind(viewer: ViewerModel, button: CompareButton) -> None:
