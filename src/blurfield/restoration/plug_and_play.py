@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,8 @@ class _Schedule:
     coupling : float
         λ, the weight of the denoiser's result.
     caution : float
-        The odds that a result of an estimated field is right are divided by it: the more exactly a
-        field is followed, the more its errors show.
+        The odds that a result of an estimated field is right are divided by it where there is
+        little noise: the more exactly a field is followed, the more its errors show.
     """
 
     start: int
@@ -70,6 +71,9 @@ _FIRST_SIGMA, _LAST_FACTOR = 49 / 255, 2.0
 
 #: Least noise level that the denoiser is told in the end: below, it does nothing.
 _LEAST_SIGMA = 1e-3
+
+#: Noise levels of encoded values: above the first one there is no caution, below the second most.
+_USUAL_NOISE, _LITTLE_NOISE = 8e-3, 5e-3
 
 #: The encoding in which linear data are denoised; the square root makes photon noise even.
 _ENCODING_OF_LINEAR = 2.0
@@ -198,7 +202,7 @@ def plug_and_play(
         overall,
         field,
         STRICT,
-        smoothing=smoothing * schedule.caution,
+        smoothing=smoothing * _caution(schedule.caution, sigmas[-1] / exposure ** (1 / encoding)),
         exposure=exposure,
         poll=reporter.poll,
     )
@@ -220,6 +224,13 @@ def _checked_schedule(variant: str, smoothing: float, iterations: int | None) ->
         return schedule
     check_count("iterations", iterations)
     return replace(schedule, outer=int(iterations))
+
+
+def _caution(most: float, last_sigma: float) -> float:
+    """Caution with estimated fields: 1 with usual noise, `most` with little."""
+    noise = last_sigma / _LAST_FACTOR
+    share = math.log(_USUAL_NOISE / noise) / math.log(_USUAL_NOISE / _LITTLE_NOISE)
+    return float(most ** min(max(share, 0.0), 1.0))
 
 
 def _noise_levels(noise: NoiseModel, encoding: float, exposure: float, count: int) -> list[float]:
