@@ -181,7 +181,8 @@ def plug_and_play(
         iterations=schedule.start,
         reporter=reporter,
     )
-    sigmas = _noise_levels(overall, encoding, exposure, schedule.outer)
+    sigma = _encoded_noise(overall, encoding, exposure)
+    sigmas = _noise_levels(sigma, exposure ** (1 / encoding), schedule.outer)
     x, z = alternate(
         data,
         x,
@@ -202,7 +203,7 @@ def plug_and_play(
         overall,
         field,
         STRICT,
-        smoothing=smoothing * _caution(schedule.caution, sigmas[-1] / exposure ** (1 / encoding)),
+        smoothing=smoothing * _caution(schedule.caution, sigma / exposure ** (1 / encoding)),
         exposure=exposure,
         poll=reporter.poll,
     )
@@ -226,18 +227,21 @@ def _checked_schedule(variant: str, smoothing: float, iterations: int | None) ->
     return replace(schedule, outer=int(iterations))
 
 
-def _caution(most: float, last_sigma: float) -> float:
+def _caution(most: float, sigma: float) -> float:
     """Caution with estimated fields: 1 with usual noise, `most` with little."""
-    noise = last_sigma / _LAST_FACTOR
-    share = math.log(_USUAL_NOISE / noise) / math.log(_USUAL_NOISE / _LITTLE_NOISE)
+    share = math.log(_USUAL_NOISE / max(sigma, 1e-9)) / math.log(_USUAL_NOISE / _LITTLE_NOISE)
     return float(most ** min(max(share, 0.0), 1.0))
 
 
-def _noise_levels(noise: NoiseModel, encoding: float, exposure: float, count: int) -> list[float]:
-    """Standard deviations that the denoiser is told, evenly spaced in their logarithm."""
-    contrast = exposure ** (1 / encoding)
+def _encoded_noise(noise: NoiseModel, encoding: float, exposure: float) -> float:
+    """Standard deviation of the noise where it is denoised, at medium brightness."""
     level = MID_LEVEL * exposure
     slope = (level + DARK * exposure) ** (1 / encoding - 1) / encoding
-    last = max(_LAST_FACTOR * noise.std(level) * slope, _LEAST_SIGMA * contrast)
+    return float(noise.std(level) * slope)
+
+
+def _noise_levels(sigma: float, contrast: float, count: int) -> list[float]:
+    """Standard deviations that the denoiser is told, evenly spaced in their logarithm."""
+    last = max(_LAST_FACTOR * sigma, _LEAST_SIGMA * contrast)
     first = max(_FIRST_SIGMA * contrast, last)
     return [first * (last / first) ** (i / max(count - 1, 1)) for i in range(count)]
