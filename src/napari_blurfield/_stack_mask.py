@@ -9,12 +9,14 @@ import numpy as np
 from ._axes import frame_words
 from ._masks import label_image, label_look, label_words
 from ._per_frame import per_frame
-from .layers import FACTS, FIELDS, ROLES
+from .layers import FACTS, FIELDS, ROLES, fields_of_stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import dask.array
+    from napari.layers import Layer
+    from napari.utils.events import Event
     from numpy.typing import NDArray
 
     from blurfield import KernelField
@@ -82,10 +84,28 @@ class StackMask:
         attributes = {
             "name": f"{fields.title} {ROLES[settings.role]}",
             "metadata": {FACTS: facts, FIELDS: fields},
+            # The last ones are kept here; napari would keep them all, and not see them change.
+            "cache": False,
             **label_look(settings),
             **fields.placement.to_layer(),
         }
         return self.data(), attributes, "labels"
 
 
-__all__ = ["StackMask"]
+def keep_from_painting(layer: Layer) -> None:
+    """Have napari offer no tools to paint the labels of a stack, which are not in memory.
+
+    Other layers stay as they are.
+    """
+    from napari.layers import Labels
+
+    if isinstance(layer, Labels) and fields_of_stack(layer) is not None:
+        layer.events.editable.connect(_lock)  # napari unlocks layers whenever their data change
+        layer.editable = False
+
+
+def _lock(event: Event) -> None:
+    event.source.editable = False
+
+
+__all__ = ["StackMask", "keep_from_painting"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from in_viewer import roles
 from napari.layers import Layer
+from napari.utils._dask_utils import _DASK_CACHE
 
 from blurfield import KernelField
 from blurfield.series import Series
@@ -17,7 +18,7 @@ from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._masks import MaskSettings, label_image
 from napari_blurfield._series_layers import SeriesLayers
 from napari_blurfield._stack import Stack
-from napari_blurfield.layers import FACTS, role_of
+from napari_blurfield.layers import FACTS, FIELDS, role_of
 from napari_blurfield.widgets import mask as mask_module
 
 
@@ -133,6 +134,40 @@ def test_a_frame_without_a_field(viewer, series, mask, qtbot):
     qtbot.waitUntil(lambda: layer.metadata[FACTS]["threshold"] == 0.4)
     assert "The blur of t 4 is not known" in mask.status.text()
     assert_follows(layer, series, MaskSettings(0.4))
+
+
+def test_what_is_shown_follows_fields_and_is_not_kept(viewer, series, mask, qtbot):
+    """napari keeps lazy data that it has seen, and would show that of a field made again."""
+    layer = mask_in(viewer)
+    layer.visible = True
+
+    def shown(number):
+        viewer.dims.set_point(0, 2 * number)
+        return layer.get_value((number, 24, 40))
+
+    mask.threshold.setValue(0.5)
+    qtbot.waitUntil(lambda: layer.metadata[FACTS]["threshold"] == 0.5)
+    before = _DASK_CACHE.cache.total_bytes
+    assert [shown(number) for number in range(4)] == [0, 1, 1, 1]
+    assert _DASK_CACHE.cache.total_bytes == before
+    series.give_field(3, series.field(0))
+    layer.metadata[FIELDS].forget(3)
+    shown(0)
+    assert shown(3) == 0
+
+
+def test_the_mask_of_all_frames_is_not_painted(viewer, series, mask, finish, qtbot):
+    """napari would fail to, and unlocks layers whose data change."""
+    mask.run()
+    finish(mask)
+    layer = viewer.layers[-1]
+    assert not layer.editable
+    layer.mode = "paint"
+    assert layer.mode == "pan_zoom"
+    viewer.layers.selection.active = layer
+    mask.threshold.setValue(0.4)
+    qtbot.waitUntil(lambda: layer.metadata[FACTS]["threshold"] == 0.4)
+    assert not layer.editable
 
 
 def test_figures_are_found_elsewhere(viewer, series, mask, notes):

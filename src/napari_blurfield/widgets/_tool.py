@@ -26,6 +26,7 @@ from napari_blurfield._jobs import Job, explain
 from napari_blurfield._lifetime import behind_proxy, when_destroyed
 from napari_blurfield._scales import show_scale
 from napari_blurfield._settings import defaults
+from napari_blurfield._stack_mask import keep_from_painting
 
 from ._controls import is_setting, set_value, value_of
 
@@ -271,6 +272,7 @@ class ToolWidget(QWidget):
         for layer in made:
             self.viewer.add_layer(layer)
             show_scale(layer)
+            keep_from_painting(layer)
         self.offer_script(made[-1])
         source = self._source() if self._source is not None else None
         if source is not None and source in self.viewer.layers:
