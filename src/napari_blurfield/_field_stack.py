@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari.components import Dims
 
     from blurfield import KernelField
+    from blurfield.frames import Frames
     from blurfield.series import Series
 
     from ._spatial import Placement
@@ -62,6 +63,21 @@ class FieldStack:
     def has(self, number: int) -> bool:
         """Return whether the field of a frame is there."""
         return self.series.field_path(number).exists()
+
+    def is_of(self, number: int, frames: Frames) -> bool:
+        """Return whether the field of a frame is of its pixels as they are, as far as is known.
+
+        The frame is read for this, in the thread that calls.
+        """
+        from blurfield.series.changes import digest_of_field, pixel_digest
+
+        digest = digest_of_field(self.series.field_path(number))
+        if digest is None:
+            return True
+        try:
+            return pixel_digest(frames[number]) == digest
+        except Exception:  # noqa: BLE001 (whatever made a lazy array can have failed)
+            return True
 
     def at(self, position: Sequence[int]) -> KernelField | None:
         """Return the field of the frame at a position, None if there is none.

@@ -112,12 +112,15 @@ def label_frames_of(layer: Labels, stack: Stack) -> Frames:
 
 
 def known_fields(layers: Iterable[Layer], stack: Stack) -> Known:
-    """Return what gives the fields of frames that layers show already."""
+    """Return what gives the fields of frames that layers show already.
+
+    Fields of a folder that remember the pixels of their frame count only if it still has them.
+    """
     layers = list(layers)
-    shape = stack.first.shape
+    frames, shape = stack.frames(), stack.first.shape
     single = [found for found in fields_in(layers) if found.shape == shape]
     series = [
-        found.series
+        found
         for found in stacks_in(layers)
         if found.stack.first.shape == shape and found.stack.is_same_as(stack)
     ]
@@ -127,9 +130,9 @@ def known_fields(layers: Iterable[Layer], stack: Stack) -> Known:
         for found in single:
             if source_of(found).is_same_image(frame):
                 return found
-        for one in series:
-            if one.field_path(number).exists():
-                return one.field(number)
+        for fields in series:
+            if fields.has(number) and fields.is_of(number, frames):
+                return fields.series.field(number)
         return None
 
     return known

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ._axes import frame_words
 from ._field_stack import FieldStack
-from ._regions import Region
+from ._given_fields import check_given, provide_fields
 from ._series_layers import SeriesLayers
 from ._tasks import Outcome, loaded_device
-from .layers import SOURCE, field_id
+from .layers import field_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -173,8 +173,9 @@ def run_series(
     used = loaded_device(str(plan.estimate.get("device", "auto")), progress)
     frames = plan.stack.frames()
     progress(0, 0, "Looking at the frames …")
+    check_given(plan, progress)
     series = _create(plan, frames)
-    _provide_fields(plan, series, progress)
+    provide_fields(plan, series, progress)
     shown = {**plan.layers, **({"with_field": True} if plan.goes_on else {})}
     made = SeriesLayers(FieldStack(series, plan.stack), **shown)
     follow = _Following(series, made, on_frame)
@@ -234,7 +235,6 @@ def _create(plan: SeriesPlan, frames: Any) -> Series:
 
     from blurfield.series import Series
 
-    _check_given(plan)
     metadata = {
         "name": plan.stack.name,
         "image": plan.stack.to_json((0,) * len(plan.stack.sizes)),
@@ -256,61 +256,6 @@ def _create(plan: SeriesPlan, frames: Any) -> Series:
         metadata=metadata,
         threads=torch.get_num_threads(),
     )
-
-
-def _check_given(plan: SeriesPlan) -> None:
-    """Raise ValueError if fields that are given are for frames of another size, or other parts."""
-    stack, given = plan.stack, plan.given
-    if given is None or plan.goes_on is not None:
-        return
-    if isinstance(given, FieldStack) and given.stack.sizes != stack.sizes:
-        raise ValueError(
-            f"there are blur fields for {given.stack.sizes} frames, but {stack.name!r} has "
-            f"{stack.sizes}"
-        )
-    shape = given.stack.first.shape if isinstance(given, FieldStack) else given.shape
-    height, width = stack.first.shape
-    if shape not in ((height, width), stack.whole_size):
-        raise ValueError(
-            f"the blur field is for images of {shape[0]} × {shape[1]} pixels, but the frames of "
-            f"{stack.name!r} have {height} × {width}; choose the field that was estimated "
-            "from them"
-        )
-    region = stack.first.region
-    if region is None or shape == stack.whole_size:
-        return
-    if isinstance(given, FieldStack):
-        known = given.stack.first.region
-    else:
-        stored = (given.metadata.get(SOURCE) or {}).get("region")
-        known = Region.from_json(stored) if stored else region  # nobody knows better
-    if known is None or (known.rows, known.cols) != (region.rows, region.cols):
-        raise ValueError(
-            f"the blur field does not cover {region.name!r} of {stack.name!r}: choose a field of "
-            "whole frames, or estimate that of the region"
-        )
-
-
-def _provide_fields(plan: SeriesPlan, series: Series, progress: ProgressCallback) -> None:
-    """Put the fields that are given into the folder, where they are taken for estimated ones."""
-    given = plan.given
-    if given is None or plan.goes_on is not None:
-        return
-    for done, number in enumerate(plan.numbers):
-        progress(done, len(plan.numbers), "Copying the blur fields …")
-        if isinstance(given, FieldStack):
-            if given.has(number):  # perhaps another one than before, as the frame has changed
-                series.give_field(number, _within(given.series.field(number), plan.stack))
-        elif not series.field_path(number).exists():
-            series.give_field(number, _within(given, plan.stack))
-
-
-def _within(field: KernelField, stack: Stack) -> KernelField:
-    """Return the part of a field of whole frames that lies in the region of a stack."""
-    region = stack.first.region
-    if region is None or field.shape == stack.first.shape:
-        return field
-    return field.crop((region.rows.start, region.cols.start), region.shape)
 
 
 def _is_same_layer(one: Stack, other: Stack) -> bool:

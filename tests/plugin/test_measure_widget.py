@@ -17,6 +17,8 @@ from qtpy.QtGui import QColor
 
 import blurfield
 from blurfield import KernelField
+from blurfield.series import Series
+from blurfield.series.changes import PIXELS, pixel_digest
 from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._measuring import stack_of
 from napari_blurfield.layers import FACTS, FIELDS, SOURCE
@@ -339,6 +341,25 @@ def test_fields_of_a_time_lapse_are_used(measure, viewer, lapse, estimated, fini
     extents = [round(row["extent_median"]) for row in measure.results.rows]
     assert extents == [1, 1, 5, 5, *LENGTHS[4:]]
     assert len(estimated) == 10
+
+
+def test_fields_of_frames_that_changed_are_not_used(
+    measure, viewer, lapse, estimated, finish, tmp_path
+):
+    stack = stack_of(viewer.add_image(lapse, name="cells"))
+    series = Series.create(tmp_path, stack.frames(), estimate={}, deblur=None)
+    for number in series.numbers:
+        origin = {PIXELS: pixel_digest(lapse[number])}
+        field = KernelField.uniform(line(5), SHAPE, {"source": origin})
+        field.save(series.field_path(number))
+    shown = viewer.add_labels(np.zeros((12, *SHAPE), int))
+    shown.metadata = {FACTS: {"role": "mask"}, FIELDS: FieldStack(series, stack)}
+    lapse[3] = 7
+    measure.run()
+    finish(measure)
+    extents = [round(row["extent_median"]) for row in measure.results.rows]
+    assert extents == [5, 5, 5, 7, *[5] * 8]
+    assert estimated == [7]
 
 
 def test_table_becomes_a_layer_of_points(measure, viewer, lapse, estimated, finish, notes):

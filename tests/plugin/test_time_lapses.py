@@ -665,6 +665,44 @@ def test_fields_that_changed_are_used_for_what_was_deblurred(
     assert length_of(Series.open(tmp_path / "Deblur").field(1)) == 9
 
 
+def test_fields_of_frames_that_changed_are_refused(
+    estimate, deblur, viewer, by_frame, finish, tmp_path
+):
+    source = add_movie(viewer)
+    for widget in (estimate, deblur):
+        widget.frames.which.value = "all"
+        widget.folder.path.setText(str(tmp_path / widget.run_button.text()))
+    estimate.run()
+    finish(estimate)
+    source.data[2] += 200
+    deblur.run()
+    finish(deblur)
+    assert deblur.status.text() == (
+        "T 2 of 'movie' has changed since its blur field was estimated: run 'Estimate blur field' "
+        "again, or choose 'estimate it first' as the blur field"
+    )
+    assert not (tmp_path / "Deblur").exists()
+    assert roles(viewer) == [None, *PICTURES]
+    deblur.frames.which.value = "some"
+    deblur.frames.ranges.setText("0-1, 3")
+    deblur.run()
+    finish(deblur)
+    assert "Deblurred 3 frames" in deblur.status.text()
+
+
+def test_fields_may_be_those_of_another_layer(viewer, by_frame, tmp_path):
+    """For instance of another channel, whose pixels are others."""
+    stack = Stack.from_layer(add_movie(viewer))
+    run_series(SeriesPlan(stack, (0, 1), {}, chosen_folder=str(tmp_path / "fields")))
+    fields = FieldStack(Series.open(tmp_path / "fields"), stack)
+    other = viewer.add_image(2 * movie(), name="other", axis_labels=("t", "y", "x"))
+    plan = SeriesPlan(
+        Stack.from_layer(other), (0, 1), {}, {}, given=fields, chosen_folder=str(tmp_path / "sharp")
+    )
+    assert "Deblurred 2 frames" in run_series(plan).summary
+    assert length_of(Series.open(tmp_path / "sharp").field(1)) == 5
+
+
 def mosaic_of(length):
     kernel = np.zeros((11, 11), bool)
     kernel[5, 5 - length // 2 : 6 + length // 2] = True

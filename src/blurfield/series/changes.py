@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from .store import Series
 
-__all__ = ["CHANGED", "PIXELS", "SHARED_CHANGED", "forget_changed", "give_field", "pixel_digest"]
+__all__ = [
+    "CHANGED",
+    "PIXELS",
+    "SHARED_CHANGED",
+    "digest_of_field",
+    "forget_changed",
+    "give_field",
+    "pixel_digest",
+]
 
 #: Name of the digest, among what the metadata of a result tell of its source.
 PIXELS = "pixels"
@@ -76,7 +84,7 @@ def forget_changed(series: Series, number: int, digest: str) -> bool:
         Whether there were such.
     """
     allowed = (None, digest)
-    field_changed = _digest_of_field(series.field_path(number)) not in allowed
+    field_changed = digest_of_field(series.field_path(number)) not in allowed
     image_changed = _digest_of_image(series.image_path(number)) not in allowed
     if field_changed:
         _forget_made_with(series, number)
@@ -109,7 +117,8 @@ def _is_there(series: Series, number: int, field: KernelField) -> bool:
     )
 
 
-def _digest_of_field(path: Path) -> str | None:
+def digest_of_field(path: Path) -> str | None:
+    """Return `pixel_digest` of the frame that the field in a file was made of, if it is known."""
     try:
         with open_tensors(path, "a kernel field", "numpy") as content:
             metadata = json.loads(content.metadata()[HEADER_KEY])["metadata"]
