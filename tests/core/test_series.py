@@ -605,7 +605,7 @@ def test_frames_share_a_field(tmp_path: Path, estimator: Estimator) -> None:
     assert {report.status for report in reports} == {"done"}
     assert sorted(told) == [0, 1, 2, 3, 4]
     shared = whole.field(1)
-    assert shared.metadata["shared"] == {"fields": 5}
+    assert shared.metadata["shared"] == {"fields": 5, "frames": [0, 1, 2, 3, 4]}
     expected = blurfield.deblur(values[3], shared, "tikhonov")
     np.testing.assert_array_equal(whole.image(3), expected)
     assert whole.own_field(1).metadata != shared.metadata
@@ -616,6 +616,43 @@ def test_frames_share_a_field(tmp_path: Path, estimator: Estimator) -> None:
     assert 0 < len(parts.finished) < 5
     process(parts, frames, workers=3)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("deblurs", [True, False])
+def test_frames_that_failed_before_share_the_field(
+    tmp_path: Path, estimator: Estimator, deblurs: bool
+) -> None:
+    values = stack(5, "float32")
+    values[:, 0, 0] = 201, 203, 205, 202, 204  # most are blurred, but not of those that work
+    partly = values.copy()
+    partly[[1, 2], 5, 6] = np.nan
+    settings = {**CHEAP, "deblur": CHEAP["deblur"] if deblurs else None, "shared": True}
+    whole = Series.create(tmp_path / "whole", lazily(values), **settings)
+    process(whole, lazily(values))
+    series = Series.create(tmp_path / "a", lazily(partly), **settings)
+    process(series, lazily(partly))
+    assert series.field(0).metadata["shared"]["frames"] == [0, 3, 4]
+    assert similarity(series.field(0), whole.field(0)).mean < 0.9
+    before = contents(tmp_path / "a")
+    assert {report.status for report in process(series, lazily(partly))} == {"kept", "failed"}
+    assert contents(tmp_path / "a") == before
+    reports = process(series, lazily(values))
+    assert contents(tmp_path / "a") == contents(tmp_path / "whole")
+    assert [report.again for report in reports] == [deblurs, False, False, deblurs, deblurs]
+
+
+def test_shared_fields_of_earlier_versions_are_kept(tmp_path: Path, estimator: Estimator) -> None:
+    """They don't remember which frames share them."""
+    values = stack(3, "float32")
+    partly = values.copy()
+    partly[1, 5, 6] = np.nan
+    series = Series.create(tmp_path, lazily(partly), shared=True, **CHEAP)
+    process(series, lazily(partly))
+    field = series.field(0)
+    field.with_metadata(shared={"fields": 2}).save(series.shared_path)
+    before = contents(tmp_path)
+    assert [report.status for report in process(series, lazily(values))] == ["kept", "done", "kept"]
+    assert before.items() < contents(tmp_path).items()
 
 
 def test_median_field() -> None:

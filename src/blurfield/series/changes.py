@@ -17,6 +17,7 @@ from blurfield.files import DAMAGED
 from blurfield.tensor_files import HEADER_KEY, open_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,16 +28,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANGED",
+    "FRAMES",
     "PIXELS",
+    "SHARED",
     "SHARED_CHANGED",
     "digest_of_field",
     "forget_changed",
+    "forget_shared",
     "give_field",
     "pixel_digest",
 ]
 
 #: Name of the digest, among what the metadata of a result tell of its source.
 PIXELS = "pixels"
+#: Name of what the metadata of a field that frames share tell of it, and of their numbers in that.
+SHARED, FRAMES = "shared", "frames"
 #: Why a frame that was finished is done again.
 CHANGED = "its pixels are others than when it was done before"
 SHARED_CHANGED = "the field that frames share is another than when it was done before"
@@ -95,12 +101,30 @@ def forget_changed(series: Series, number: int, digest: str) -> bool:
     return field_changed or image_changed
 
 
+def forget_shared(series: Series, frames: Sequence[int]) -> None:
+    """Remove the field that frames share if it is known to be of others than `frames`.
+
+    What was deblurred with it is removed, too.
+    """
+    shared = _metadata_of_field(series.shared_path).get(SHARED)
+    if isinstance(shared, dict) and shared.get(FRAMES, list(frames)) != list(frames):
+        _forget_images(series)
+        # Last of all: a run that is killed before leaves what tells the next one.
+        series.shared_path.unlink()
+
+
 def _forget_made_with(series: Series, number: int) -> None:
     """Remove what was made with the field of a frame: with one that all share, all images."""
-    for other in series.numbers if series.record.shared else (number,):
-        series.image_path(other).unlink(missing_ok=True)
     if series.record.shared:
+        _forget_images(series)
         series.shared_path.unlink(missing_ok=True)
+    else:
+        series.image_path(number).unlink(missing_ok=True)
+
+
+def _forget_images(series: Series) -> None:
+    for number in series.numbers:
+        series.image_path(number).unlink(missing_ok=True)
 
 
 def _is_there(series: Series, number: int, field: KernelField) -> bool:
@@ -119,12 +143,17 @@ def _is_there(series: Series, number: int, field: KernelField) -> bool:
 
 def digest_of_field(path: Path) -> str | None:
     """Return `pixel_digest` of the frame that the field in a file was made of, if it is known."""
+    return _noted(_metadata_of_field(path))
+
+
+def _metadata_of_field(path: Path) -> dict[str, Any]:
+    """Read the metadata of a field alone; nothing if it is not there or damaged."""
     try:
         with open_tensors(path, "a kernel field", "numpy") as content:
             metadata = json.loads(content.metadata()[HEADER_KEY])["metadata"]
-        return _noted(metadata)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return None  # damage is told of where the field is used
+        return {}  # damage is told of where the field is used
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _digest_of_image(path: Path) -> str | None:

@@ -132,7 +132,8 @@ def process(
     """Make what is missing of a series, frame by frame.
 
     Frames that are finished are read, too: those whose pixels have changed since are done again.
-    Where frames share a field, that is then made again, and all frames are deblurred with it.
+    Where frames share a field, that is then made again, and all frames are deblurred with it; also
+    if other frames have a field of their own than before, as some had failed.
 
     Parameters
     ----------

@@ -22,6 +22,8 @@ from blurfield.estimation.windows import in_place
 from blurfield.field import KernelField
 from blurfield.grid import read_points
 
+from .changes import FRAMES, SHARED, forget_shared
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -93,20 +95,29 @@ def median_field(
         kernels,
         torch.eye(len(kernels)).reshape(-1, *layout.grid),
         typical.shape,
-        {**typical.metadata, "shared": {"fields": len(fields)}},
+        {**typical.metadata, SHARED: {"fields": len(fields)}},
         _mean_maps(fields, layout, poll),
     )
     return dense.compress(_RANK, progress=lambda *_: poll())
 
 
 def share_field(series: Series, numbers: Sequence[int], poll: Callable[[], None]) -> None:
-    """Write the field that frames of a series share, unless it is there."""
-    if not numbers or series.shared_path.exists():
+    """Write the field that frames of a series share, unless it is there.
+
+    It notes which frames these are. One of others, some of which had failed, is made again, and
+    what was deblurred with it is removed.
+    """
+    if not numbers:
+        return
+    forget_shared(series, numbers)
+    if series.shared_path.exists():
         return
     before = torch.get_num_threads()
     torch.set_num_threads(series.record.threads)
     try:
-        median_field(_Stored(series, numbers), poll).save(series.shared_path)
+        field = median_field(_Stored(series, numbers), poll)
+        noted = {**field.metadata[SHARED], FRAMES: list(numbers)}
+        field.with_metadata(**{SHARED: noted}).save(series.shared_path)
     finally:
         torch.set_num_threads(before)
 
