@@ -225,13 +225,22 @@ def as_field(field: FieldLike, frame: Sequence[int] | None = None) -> KernelFiel
 
     Raises
     ------
+    TypeError
+        If it is none of these.
     ValueError
         If a layer holds no field, or a file is not one.
     """
+    from napari.layers import Layer
+
     if isinstance(field, blurfield.KernelField):
         return field
     if isinstance(field, (str, os.PathLike)):
         return blurfield.KernelField.load(field)
+    if not isinstance(field, Layer):
+        raise TypeError(
+            "a blur field is needed: a KernelField, one of the layers that 'Estimate blur field' "
+            f"made, or a .blurfield file; got {type(field).__name__}"
+        )
     found = find_field(field, frame)
     if found is None:
         raise ValueError(_missing(field, frame))
@@ -252,9 +261,10 @@ def _missing(layer: Layer, frame: Sequence[int] | None) -> str:
 
 def _as_fields(field: FieldLike) -> KernelField | FieldStack:
     """Return the fields for several frames: one for all, or one for each."""
-    if isinstance(field, (blurfield.KernelField, str, os.PathLike)):
-        return as_field(field)
-    return fields_of_stack(field) or as_field(field)
+    from napari.layers import Layer
+
+    fields = fields_of_stack(field) if isinstance(field, Layer) else None
+    return fields or as_field(field)
 
 
 def _as_axes(roles: Sequence[str] | None) -> Axes | None:

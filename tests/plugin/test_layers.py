@@ -265,3 +265,9 @@ def test_a_layer_without_field_cannot_deblur(photograph):
     layer = Image(photograph, name="plain")
     with pytest.raises(ValueError, match="'plain' holds no blur field"):
         deblur_layer(layer, layer)
+
+
+@pytest.mark.parametrize("wrong", [7, np.ones((3, 3))])
+def test_what_is_no_field_cannot_deblur(photograph, wrong):
+    with pytest.raises(TypeError, match=r"a \.blurfield file; got (int|ndarray)"):
+        deblur_layer(Image(photograph, name="plain"), wrong)
