@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -278,7 +279,9 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "blurfield", "estimate", "noise.png", "-o", "f.blurfield"]
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    with subprocess.Popen(command, cwd=tmp_path, stderr=theirs) as process:
+    # Jobs in the background of a shell ignore Ctrl-C, and so would what they start.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=tmp_path, stderr=theirs, preexec_fn=heed) as process:
         os.close(theirs)
         said = b""
         while b"%" not in said:  # the bar: work has begun

@@ -187,7 +187,7 @@ def test_files_joined_to_a_time_lapse(tmp_path: Path) -> None:
     series = Series.open(out / "film")
     names = [path.rpartition("/")[2] for path in series.metadata["files"]]
     assert names == ["f8.tif", "f9.tif", "f10.tif", "f11.tif"]
-    assert series.field(0).metadata["shared"] == {"fields": 3}
+    assert series.field(0).metadata["shared"] == {"fields": 3, "frames": [0, 1, 2]}
 
 
 def test_ctrl_c_keeps_what_is_finished(
