@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._source import frame_name, placement_from_json
+from .layers import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Fields that are kept in memory: the one shown, and the one before.
 _KEPT = 2
-#: Field metadata: the image the field was estimated from.
-_SOURCE = "napari"
 
 
 class FieldStack:
@@ -69,13 +68,13 @@ class FieldStack:
 
         The frame is read for this, in the thread that calls.
         """
-        from blurfield.series.changes import digest_of_field, pixel_digest
+        from blurfield.series.changes import digest_of_field, frame_digest
 
         digest = digest_of_field(self.series.field_path(number))
         if digest is None:
             return True
         try:
-            return pixel_digest(frames[number]) == digest
+            return frame_digest(frames[number]) == digest
         except Exception:  # noqa: BLE001 (whatever made a lazy array can have failed)
             return True
 
@@ -99,7 +98,7 @@ class FieldStack:
                     field = self.series.field(number)
                 except FileNotFoundError:
                     return None
-                field = field.with_metadata(**{_SOURCE: stack.to_json(position)})
+                field = field.with_metadata(**{SOURCE: stack.to_json(position)})
                 self._read[number] = field
                 while len(self._read) > _KEPT:
                     self._read.popitem(last=False)

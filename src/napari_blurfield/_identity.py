@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._picked_axes import picks, stored_shape
+from ._picked_axes import picks, stored_data, stored_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -166,7 +166,7 @@ def pixels_at(layer: Layer, frame: Sequence[int]) -> Any:
     if not all(0 <= index < size for index, size in zip(frame, sizes, strict=True)):
         return None
     axes = picks.of(layer)
-    data = layer.data[0] if layer.multiscale else layer.data
+    data = stored_data(layer)
     return data[axes.index(frame)] if axes.leading else data
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._layer_notes import attributes_from, colormap_from, colormap_note, note_of
+from ._picked_axes import stored_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +79,7 @@ def write_layer(path: str, data: Any, attributes: dict[str, Any], kind: str) -> 
 
     layer = Layer.create(data, dict(attributes), kind)
     placement = Placement.of_layer(layer)
-    pixels = layer.data[0] if layer.multiscale else layer.data
+    pixels = stored_data(layer)
     if not path.lower().endswith(_TIFF):
         path += SUFFIXES[0]
     letters = axis_letters(placement.axis_labels)

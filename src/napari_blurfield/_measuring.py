@@ -12,7 +12,7 @@ import blurfield
 
 from ._axes import is_named
 from ._frame_ranges import write_ranges
-from ._picked_axes import stored_shape
+from ._picked_axes import stored_data, stored_shape
 from ._pixel_size import PixelSize
 from ._source import Source
 from ._stack import Stack
@@ -86,7 +86,7 @@ def stack_of(layer: Layer) -> Stack:
     """
     first = Source.of_first(layer)
     sizes = tuple(stored_shape(layer)[axis] for axis in first.axes.frames)
-    data = layer.data[0] if layer.multiscale else layer.data
+    data = stored_data(layer)
     return Stack(first, sizes, data, str(layer.unique_id))
 
 
@@ -101,7 +101,7 @@ def label_frames_of(layer: Labels, stack: Stack) -> Frames:
     from blurfield.frames import frames_of
     from blurfield.measurement import label_frames
 
-    data = layer.data[0] if layer.multiscale else layer.data
+    data = stored_data(layer)
     outer = "".join(chr(ord("a") + axis) for axis in range(data.ndim - 2))
     labels = frames_of(data, f"{outer}YX")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from psygnal import Signal
@@ -61,5 +61,9 @@ picks = AxesPicks()
 
 def stored_shape(layer: Layer) -> tuple[int, ...]:
     """Return the sizes of a layer's axes, those of full resolution, without that of colours."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    return tuple(int(size) for size in data.shape[: layer.ndim])
+    return tuple(int(size) for size in stored_data(layer).shape[: layer.ndim])
+
+
+def stored_data(layer: Layer) -> Any:
+    """Return the data of an Image or Labels layer, those of full resolution."""
+    return layer.data[0] if layer.multiscale else layer.data

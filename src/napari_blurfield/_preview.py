@@ -9,6 +9,7 @@ import numpy as np
 
 import blurfield
 
+from ._picked_axes import stored_data
 from ._tasks import Outcome, loaded_device
 from .layers import FACTS, ROLES, role_of
 
@@ -48,7 +49,7 @@ def visible_box(layer: Layer, region: Region | None = None) -> Box:
         Part of the image in which rows and columns have to lie, and are counted.
     """
     corners = np.asarray(layer.corner_pixels, float)[:, -2:]
-    shape = (layer.data[0] if layer.multiscale else layer.data).shape
+    shape = stored_data(layer).shape
     sizes = shape[-3:-1] if layer.rgb else shape[-2:]
     if layer.multiscale:
         corners = corners * np.asarray(layer.downsample_factors[layer.data_level])[-2:]

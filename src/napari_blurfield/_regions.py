@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._axes import frame_words
-from ._picked_axes import stored_shape
+from ._picked_axes import stored_data, stored_shape
 from ._spatial import Placement
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def _of_label(layer: Labels, source: Source, point: Sequence[float]) -> Region:
 
 def _labels_at(layer: Labels, place: Placement, point: Sequence[float]) -> NDArray[Any]:
     """Return the slice of labels at a place in the world."""
-    data = layer.data[0] if layer.multiscale else layer.data
+    data = stored_data(layer)
     if layer.ndim == 2:
         return np.asarray(data)
     world = np.asarray(point, dtype=float)[-layer.ndim :]

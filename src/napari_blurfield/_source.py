@@ -9,7 +9,7 @@ import numpy as np
 
 from ._axes import CHANNELS, FRAMES, Axes, frame_words
 from ._identity import Identity, sample_of
-from ._picked_axes import picks, stored_shape
+from ._picked_axes import picks, stored_data, stored_shape
 from ._spatial import Placement
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Source:
         axes = picks.of(layer) if axes is None else axes
         shape = stored_shape(layer)
         frame = _checked_frame(layer, tuple(shape[axis] for axis in axes.frames), frame)
-        stored = layer.data[0] if layer.multiscale else layer.data
+        stored = stored_data(layer)
         data = stored[axes.index(frame)] if axes.leading else stored
         if isinstance(data, np.ndarray):
             data = data.copy()  # the layer may be painted or changed while a job runs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._identity import FramesOf, Identity, frame_sizes, sample_of
-from ._picked_axes import stored_shape
+from ._picked_axes import stored_data, stored_shape
 from ._source import Source, frame_labels, frame_name
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Stack:
         sizes = tuple(stored_shape(layer)[axis] for axis in first.axes.frames)
         if not sizes:
             raise ValueError(f"{layer.name!r} is a single image, not a stack of frames")
-        data = layer.data[0] if layer.multiscale else layer.data
+        data = stored_data(layer)
         return cls(first, sizes, data, str(layer.unique_id))
 
     def __len__(self) -> int:

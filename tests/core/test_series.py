@@ -268,7 +268,7 @@ def test_results_of_earlier_versions_are_kept(
     """They don't remember the pixels they were made of."""
     frames = lazily(stack())
     with monkeypatch.context() as patch:
-        patch.setattr("blurfield.series.work.pixel_digest", lambda image: None)
+        patch.setattr("blurfield.series.work.frame_digest", lambda image: None)
         series = Series.create(tmp_path / "a", frames, **CHEAP)
         with pytest.raises(Cancelled):
             process(series, frames, progress=stop_after(series, 2))

@@ -18,7 +18,7 @@ from qtpy.QtGui import QColor
 import blurfield
 from blurfield import KernelField
 from blurfield.series import Series
-from blurfield.series.changes import PIXELS, pixel_digest
+from blurfield.series.changes import PIXELS, frame_digest
 from napari_blurfield._field_stack import FieldStack
 from napari_blurfield._measuring import stack_of
 from napari_blurfield.layers import FACTS, FIELDS, SOURCE
@@ -349,7 +349,7 @@ def test_fields_of_frames_that_changed_are_not_used(
     stack = stack_of(viewer.add_image(lapse, name="cells"))
     series = Series.create(tmp_path, stack.frames(), estimate={}, deblur=None)
     for number in series.numbers:
-        origin = {PIXELS: pixel_digest(lapse[number])}
+        origin = {PIXELS: frame_digest(lapse[number])}
         field = KernelField.uniform(line(5), SHAPE, {"source": origin})
         field.save(series.field_path(number))
     shown = viewer.add_labels(np.zeros((12, *SHAPE), int))

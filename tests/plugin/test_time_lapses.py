@@ -73,6 +73,13 @@ def add_movie(viewer, frames=4, **options):
     return viewer.add_image(movie(frames), name="movie", axis_labels=("t", "y", "x"), **options)
 
 
+def take_all_frames(folder, *widgets):
+    """Let widgets work on all frames, each into a folder that is named like its button."""
+    for widget in widgets:
+        widget.frames.which.value = "all"
+        widget.folder.path.setText(str(folder / widget.run_button.text()))
+
+
 def in_viewer(viewer):
     return {role_of(layer): layer for layer in viewer.layers if role_of(layer)}
 
@@ -175,9 +182,8 @@ def test_other_stacks(
 ):
     data = np.arange(np.prod(shape)).reshape(shape).astype(np.float32)
     layer = viewer.add_image(data, rgb=rgb, axis_labels=tuple(labels), scale=(2,) * len(labels))
+    take_all_frames(tmp_path, estimate, deblur)
     for widget in (estimate, deblur):
-        widget.frames.which.value = "all"
-        widget.folder.path.setText(str(tmp_path / widget.run_button.text()))
         widget.run()
         finish(widget)
     made = in_viewer(viewer)
@@ -652,9 +658,7 @@ def test_fields_that_changed_are_used_for_what_was_deblurred(
     estimate, deblur, viewer, by_frame, finish, tmp_path
 ):
     source = add_movie(viewer)
-    for widget in (estimate, deblur):
-        widget.frames.which.value = "all"
-        widget.folder.path.setText(str(tmp_path / widget.run_button.text()))
+    take_all_frames(tmp_path, estimate, deblur)
     for _ in range(2):
         for widget in (estimate, deblur):
             widget.run()
@@ -669,9 +673,7 @@ def test_fields_of_frames_that_changed_are_refused(
     estimate, deblur, viewer, by_frame, finish, tmp_path
 ):
     source = add_movie(viewer)
-    for widget in (estimate, deblur):
-        widget.frames.which.value = "all"
-        widget.folder.path.setText(str(tmp_path / widget.run_button.text()))
+    take_all_frames(tmp_path, estimate, deblur)
     estimate.run()
     finish(estimate)
     source.data[2] += 200

@@ -35,8 +35,8 @@ __all__ = [
     "digest_of_field",
     "forget_changed",
     "forget_shared",
+    "frame_digest",
     "give_field",
-    "pixel_digest",
 ]
 
 #: Name of the digest, among what the metadata of a result tell of its source.
@@ -48,7 +48,7 @@ CHANGED = "its pixels are others than when it was done before"
 SHARED_CHANGED = "the field that frames share is another than when it was done before"
 
 
-def pixel_digest(image: NDArray[Any]) -> str:
+def frame_digest(image: NDArray[Any]) -> str:
     """Return what only frames of the same pixels share, among those of one shape and type."""
     return hashlib.sha256(np.ascontiguousarray(image).view(np.uint8).data).hexdigest()[:16]
 
@@ -82,7 +82,7 @@ def forget_changed(series: Series, number: int, digest: str) -> bool:
     number : int
         The frame.
     digest : str
-        `pixel_digest` of the frame as it is now.
+        `frame_digest` of the frame as it is now.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def _is_there(series: Series, number: int, field: KernelField) -> bool:
 
 
 def digest_of_field(path: Path) -> str | None:
-    """Return `pixel_digest` of the frame that the field in a file was made of, if it is known."""
+    """Return `frame_digest` of the frame that the field in a file was made of, if it is known."""
     return _noted(_metadata_of_field(path))
 
 

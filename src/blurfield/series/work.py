@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from blurfield._version import __version__
 from blurfield.compute import part_of
 
-from .changes import CHANGED, PIXELS, forget_changed, pixel_digest
+from .changes import CHANGED, PIXELS, forget_changed, frame_digest
 from .report import FrameReport
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _compared(series: Series, number: int, read: Reader) -> tuple[NDArray[Any] |
         image = _read(read, number)
     except ValueError as error:
         return None, f"it can no longer be read, and was not compared: {_sentence(error)}"
-    changed = forget_changed(series, number, pixel_digest(image))
+    changed = forget_changed(series, number, frame_digest(image))
     return image, CHANGED if changed else ""
 
 
@@ -195,7 +195,7 @@ def _deblur(
 def _origin(series: Series, number: int, image: NDArray[Any]) -> dict[str, Any]:
     """Which frame of what, and as it was, for the metadata of results."""
     name = series.metadata.get("name", series.name)
-    frame = {"frame": list(series.position(number)), PIXELS: pixel_digest(image)}
+    frame = {"frame": list(series.position(number)), PIXELS: frame_digest(image)}
     return {**({"name": name} if name else {}), **frame}
 
 
