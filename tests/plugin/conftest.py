@@ -89,6 +89,24 @@ def quick(monkeypatch: pytest.MonkeyPatch, field: KernelField) -> dict[str, Any]
 
 
 @pytest.fixture
+def by_frame(
+    monkeypatch: pytest.MonkeyPatch, quick: dict[str, Any], field: KernelField
+) -> dict[str, Any]:
+    """Let the blur of each frame of a movie tell which one it is: a motion of 3 + 2n pixels."""
+
+    def estimate(image: Any, **options: Any) -> KernelField:
+        options["progress"](1, 2, "looking")
+        first = image[0] if image.ndim == 3 and image.shape[-1] != 3 else image
+        length = 3 + 2 * round((float(np.mean(first)) - 24.5) / 100)
+        basis = np.zeros((1, 11, 11), np.float32)
+        basis[0, 5, 5 - length // 2 : 6 + length // 2] = 1 / length
+        return KernelField(basis, np.ones((1, 1, 1), np.float32), field.shape)
+
+    monkeypatch.setattr("blurfield.estimation.estimate", estimate)
+    return quick
+
+
+@pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace estimation by something that only ends when it is told to."""
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from napari.layers import Layer
 
 from napari_blurfield import field_layers
 from napari_blurfield.layers import role_of
 
 SEVEN = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+#: Mark of tests in which layers are added while a thread works, which also changes the filters of
+#: warnings: what napari ignores for itself may then come through.
+threads_at_work = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
 
 
 def quiet(done, total, message):
@@ -29,6 +34,11 @@ def assert_same_place(layer, source):
 
 def roles(viewer):
     return [role_of(layer) for layer in viewer.layers]
+
+
+def by_role(viewer):
+    """The layers that the plugin made; of each role the last."""
+    return {role_of(layer): layer for layer in viewer.layers if role_of(layer)}
 
 
 def add_field(viewer, field, **options):

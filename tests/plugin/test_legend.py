@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from in_viewer import add_field
+from in_viewer import add_field, by_role
 
 from blurfield import KernelField
 from napari_blurfield._kernel_names import kernel_names
-from napari_blurfield.layers import FACTS, role_of
+from napari_blurfield.layers import FACTS
 from napari_blurfield.widgets._legend import Legend
 
 
@@ -21,10 +21,6 @@ def legend(viewer, qtbot):
 
 def texts(labels):
     return [label.text() for label in labels if label.isVisibleTo(label.parent())]
-
-
-def by_role(viewer):
-    return {role_of(layer): layer for layer in viewer.layers}
 
 
 def test_nothing_is_explained_where_there_is_nothing(legend, viewer, photograph):
