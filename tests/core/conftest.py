@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from small_series import Estimator
 
 from blurfield import checkpoint_files, checkpoints
 
@@ -19,3 +20,11 @@ def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = checkpoints.user_folder()
     path.mkdir(parents=True)
     return path
+
+
+@pytest.fixture
+def estimator(monkeypatch: pytest.MonkeyPatch) -> Estimator:
+    """Something quick in place of `blurfield.estimate`, which series of frames call."""
+    stand_in = Estimator()
+    monkeypatch.setattr("blurfield.estimation.estimate", stand_in)
+    return stand_in
