@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import pytest
 from napari.components import ViewerModel
 from napari.utils.colormaps import label_colormap
 from napari.utils.notifications import notification_manager
+from npe2 import PluginManifest
+from working_widgets import WORKERS, ready
 
 import blurfield
 from blurfield import KernelField
@@ -177,5 +180,63 @@ def deblur(viewer: ViewerModel, qtbot: Any) -> DeblurWidget:
 @pytest.fixture
 def mask(viewer: ViewerModel, qtbot: Any) -> MaskWidget:
     widget = MaskWidget(viewer)
+    qtbot.addWidget(widget)
+    return widget
+
+
+@pytest.fixture
+def plugin(npe2pm: Any) -> Iterator[Any]:
+    """Register the plugin with napari, as installing it does."""
+    manifest = PluginManifest.from_distribution("napari-blurfield")
+    with npe2pm.tmp_plugin(manifest=manifest):
+        yield npe2pm
+
+
+@pytest.fixture
+def core(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put something in front of each slow function of the core: ``core.before(options)``."""
+
+    class Core:
+        def before(self, options: dict[str, Any]) -> None:
+            options["progress"](1, 2, "working")
+
+    core = Core()
+
+    def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            core.before(options)
+            return function(*args, **options)
+
+        return call
+
+    for name in ("estimate", "deblur", "reblur"):
+        monkeypatch.setattr(blurfield, name, guarded(getattr(blurfield, name)), raising=False)
+    return core
+
+
+@pytest.fixture
+def held(core: Any) -> threading.Event:
+    """Let all work wait until the event is set."""
+    release = threading.Event()
+
+    def wait(options: dict[str, Any]) -> None:
+        while not release.is_set():
+            time.sleep(0.005)
+            options["progress"](1, 2, "working")
+
+    core.before = wait
+    return release
+
+
+@pytest.fixture(params=WORKERS, ids=lambda cls: cls.__name__)
+def worker(
+    request: pytest.FixtureRequest,
+    viewer: ViewerModel,
+    photograph: np.ndarray,
+    field: KernelField,
+    qtbot: Any,
+) -> Any:
+    """Each of the widgets that run jobs, ready to run."""
+    widget = ready(request.param, viewer, photograph, field)
     qtbot.addWidget(widget)
     return widget

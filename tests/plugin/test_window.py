@@ -13,19 +13,10 @@ import numpy as np
 import pytest
 from napari._qt.dialogs.qt_activity_dialog import QtActivityDialog
 from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
-from npe2 import PluginManifest
 
 from napari_blurfield import field_layers
 from napari_blurfield.layers import role_of
 from napari_blurfield.widgets import EstimateWidget
-
-
-@pytest.fixture
-def plugin(npe2pm):
-    """Register the plugin with napari, as installing it does."""
-    manifest = PluginManifest.from_distribution("napari-blurfield")
-    with npe2pm.tmp_plugin(manifest=manifest):
-        yield npe2pm
 
 
 def test_widgets_open_from_the_plugin_menu(plugin, make_napari_viewer):
