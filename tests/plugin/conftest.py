@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import blurred_lapse
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -17,7 +18,7 @@ from working_widgets import WORKERS, ready
 import blurfield
 from blurfield import KernelField
 from napari_blurfield import _jobs, _settings
-from napari_blurfield.widgets import DeblurWidget, EstimateWidget, MaskWidget
+from napari_blurfield.widgets import DeblurWidget, EstimateWidget, MaskWidget, MeasureWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,6 +111,32 @@ def by_frame(
 
 
 @pytest.fixture
+def lapse() -> np.ndarray:
+    """Twelve frames, each as bright as it is blurred."""
+    frames = np.uint16(blurred_lapse.LENGTHS)[:, None, None]
+    return np.broadcast_to(frames, (12, *blurred_lapse.SHAPE)).copy()
+
+
+@pytest.fixture
+def estimated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replace estimation: the first pixel says how long the blur is; return those asked for."""
+    seen: list[int] = []
+
+    def estimate(image: Any, **options: Any) -> KernelField:
+        length = int(image.flat[0])
+        options["progress"](1, 2, "looking")
+        if not length:
+            raise ValueError("the image is black")
+        seen.append(length)
+        confidence = np.full((2, 2), 1 - length / 20)
+        kernel = blurred_lapse.line(length)
+        return KernelField.uniform(kernel, image.shape[-2:], {}, {"confidence": confidence})
+
+    monkeypatch.setattr(blurfield, "estimate", estimate, raising=False)
+    return seen
+
+
+@pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace estimation by something that only ends when it is told to."""
 
@@ -173,6 +200,13 @@ def estimate(viewer: ViewerModel, qtbot: Any) -> EstimateWidget:
 @pytest.fixture
 def deblur(viewer: ViewerModel, qtbot: Any) -> DeblurWidget:
     widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    return widget
+
+
+@pytest.fixture
+def measure(viewer: ViewerModel, qtbot: Any) -> MeasureWidget:
+    widget = MeasureWidget(viewer)
     qtbot.addWidget(widget)
     return widget
 
