@@ -11,6 +11,9 @@ from napari_blurfield.layers import role_of
 
 SEVEN = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
+#: Corners of a rectangle of pixels, from (10, 20) up to (39, 50), to be drawn as a shape.
+BOX = np.array([[10, 20], [10, 50], [39, 50], [39, 20]], float)
+
 #: Mark of tests in which layers are added while a thread works, which also changes the filters of
 #: warnings: what napari ignores for itself may then come through.
 threads_at_work = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
