@@ -1,3 +1,5 @@
+"""What is read from fields: where the blur is, how strong, and in which direction."""
+
 from __future__ import annotations
 
 import math
@@ -5,12 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.signal import correlate2d
+from kernels_and_fields import delta, line, random_field
 
 from blurfield import Cancelled
-from blurfield.comparison import grid_axis
 from blurfield.field import KernelField
 from blurfield.measure import (
     blur_extent,
@@ -18,33 +17,11 @@ from blurfield.measure import (
     blur_mask,
     blur_score,
     kernel_mosaic,
-    kernel_similarity,
     motion_features,
     motion_vectors,
-    similarity,
 )
 from blurfield.region_statistics import blur_statistics
 from blurfield.similar_motion import motion_regions
-
-
-def line(length: int, size: int = 33, *, vertical: bool = False) -> torch.Tensor:
-    kernel = torch.zeros(size, size)
-    start = (size - length) // 2
-    kernel[size // 2, start : start + length] = 1 / length
-    return kernel.T.clone() if vertical else kernel
-
-
-def delta(size: int = 33) -> torch.Tensor:
-    return line(1, size)
-
-
-def random_field(
-    seed: int = 0, shape: tuple[int, int] = (40, 52), cells: tuple[int, int] | None = None
-) -> KernelField:
-    generator = torch.Generator().manual_seed(seed)
-    basis = torch.rand(5, 9, 9, generator=generator, dtype=torch.float64) ** 6
-    mixing = torch.rand(5, *(cells or shape), generator=generator, dtype=torch.float64) ** 3
-    return KernelField(basis / basis.sum((1, 2), keepdim=True), mixing / mixing.sum(0), shape)
 
 
 def dense_field(field: KernelField) -> KernelField:
@@ -70,102 +47,7 @@ FIELDS = {
 each_field = pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS.keys())
 
 
-# ---------------------------------------------------------------- similarity
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 10**6))
-def test_similarity_is_the_largest_normalised_correlation(k: int, m: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    a = torch.rand(k, k, generator=generator, dtype=torch.float64)
-    b = torch.rand(m, m, generator=generator, dtype=torch.float64)
-    expected = correlate2d(a, b).max() / (a.norm() * b.norm())
-    assert kernel_similarity(a, b).item() == pytest.approx(expected.item(), rel=1e-9)
-    assert kernel_similarity(b, a).item() == pytest.approx(expected.item(), rel=1e-9)
-
-
-def test_similarity_ignores_translation_and_scale_but_not_shape() -> None:
-    kernel = torch.zeros(33, 33)
-    kernel[4:9, 20:32] = torch.rand(5, 12, generator=torch.Generator().manual_seed(0))
-    moved = 3 * kernel.roll((24, -20), (0, 1))
-    assert kernel_similarity(kernel, moved).item() == pytest.approx(1, abs=1e-6)
-    assert kernel_similarity(kernel, kernel.flip(0, 1)).item() < 0.95
-    assert kernel_similarity(line(16), delta()).item() == pytest.approx(0.25, abs=1e-6)
-    assert kernel_similarity(line(16), line(16, vertical=True)).item() == pytest.approx(1 / 16)
-
-
-def test_similarity_broadcasts_leading_axes() -> None:
-    a, b = torch.rand(4, 1, 7, 7), torch.rand(3, 11, 11)
-    table = kernel_similarity(a, b)
-    assert table.shape == (4, 3)
-    torch.testing.assert_close(table[2, 1], kernel_similarity(a[2, 0], b[1]))
-    assert kernel_similarity(np.ones((3, 3), int), np.ones((5, 5))).shape == ()
-
-
-def test_similarity_of_nothing_is_zero() -> None:
-    assert kernel_similarity(torch.zeros(5, 5), torch.ones(5, 5)) == 0
-
-
-def test_similarity_is_differentiable() -> None:
-    a = torch.rand(5, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(kernel_similarity, (a, torch.rand(5, 5).double()))
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "message"),
-    [
-        (torch.ones(5), torch.ones(5, 5), r"a must hold kernels .* not \(5,\)"),
-        (torch.ones(5, 5), torch.ones(2, 0, 5), r"b must hold kernels .* not \(2, 0, 5\)"),
-        (torch.ones(2, 5, 5), torch.ones(3, 5, 5), "do not broadcast"),
-    ],
-)
-def test_similarity_refuses(a: torch.Tensor, b: torch.Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        kernel_similarity(a, b)
-
-
-def test_similarity_of_fields_on_a_grid() -> None:
-    field, truth = random_field(5), random_field(6, cells=(3, 4))
-    result = similarity(field, truth, spacing=16)
-    assert result.values.shape == (2, 3)
-    assert result.values.dtype == np.float32
-    assert result.points[0, 0].tolist() == [11.5, 9.5]
-    assert result.mean == pytest.approx(result.values.mean(), abs=1e-6)
-    expected = kernel_similarity(field.kernel_at(27.5, 25.5), truth.kernel_at(27.5, 25.5))
-    assert result.values[1, 1] == pytest.approx(expected.item(), abs=1e-6)
-    assert similarity(field, field).mean == pytest.approx(1, abs=1e-6)
-
-
-def test_similarity_of_fields_at_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    field, truth = random_field(5), random_field(6)
-    points = [(0, 0), (39, 51), (7.25, 3.5)]
-    whole = similarity(field, truth, points=points)
-    assert whole.values.shape == (3,)
-    monkeypatch.setattr("blurfield.comparison._BATCH_ELEMENTS", 1)
-    np.testing.assert_allclose(similarity(field, truth, points=points).values, whole.values)
-
-
-def test_similarity_of_fields_refuses() -> None:
-    field = FIELDS["full"]
-    with pytest.raises(ValueError, match=r"\(40, 52\) and \(40, 53\)"):
-        similarity(field, random_field(shape=(40, 53)))
-    with pytest.raises(ValueError, match="points must have shape"):
-        similarity(field, field, points=[1, 2])
-    for spacing in (0, -4, math.nan):
-        with pytest.raises(ValueError, match="spacing must be"):
-            similarity(field, field, spacing=spacing)
-
-
-@given(st.integers(1, 300), st.integers(1, 64))
-def test_grid_axis_is_centred_and_inside(length: int, spacing: int) -> None:
-    axis = grid_axis(length, spacing)
-    assert axis[0] + axis[-1] == pytest.approx(length - 1)
-    assert axis[0] >= 0
-    np.testing.assert_allclose(np.diff(axis), spacing)
-    assert axis[0] < spacing or len(axis) == 1
-
-
-# ------------------------------------------------------------ blur map and mask
+# -------------------------------------------------------------------- blur map and mask
 
 
 @pytest.mark.parametrize("size", [33, 65])
@@ -254,7 +136,7 @@ def test_thresholds_and_levels_are_checked() -> None:
         blur_mask(FIELDS["full"], level=1.5)
 
 
-# --------------------------------------------------------- score, extent, vectors
+# --------------------------------------------------------------- score, extent, vectors
 
 
 @each_field
@@ -363,73 +245,6 @@ def test_fields_that_require_gradients_are_measured_too() -> None:
     assert motion_vectors(field).shape == (1, 2, 2)
     assert motion_features(field)["norm"].shape == (1,)
     assert kernel_mosaic(field).shape == (4, 4, 4)
-
-
-# ------------------------------------------------------------------- mosaic
-
-
-def hook(size: int = 9) -> torch.Tensor:
-    kernel = torch.zeros(size, size)
-    kernel[1, 2:6] = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    kernel[1:5, 2] = 1
-    return kernel / kernel.sum()
-
-
-def test_mosaic_shows_the_rotated_kernel_in_red_at_every_site() -> None:
-    kernel = hook()
-    mosaic = kernel_mosaic(KernelField.uniform(kernel, (18, 30)))
-    assert (mosaic.shape, mosaic.dtype) == ((18, 30, 4), np.float32)
-    expected = (kernel / kernel.max()).flip(0, 1).numpy()
-    alpha = mosaic[..., 3]
-    np.testing.assert_allclose(alpha[:9, 1:10], expected, atol=1e-6)
-    np.testing.assert_allclose(alpha[9:, 19:28], expected, atol=1e-6)
-    assert not alpha[:, 28:].any()
-    assert not mosaic[..., 1:3].any()
-    assert (mosaic[alpha > 0, 0] == 1).all()
-
-
-def test_mosaic_over_an_image() -> None:
-    image = np.full((18, 30, 3), 255, np.uint8)
-    image[:, :15] = 0
-    mosaic = kernel_mosaic(KernelField.uniform(hook(), (18, 30)), image)
-    assert mosaic.shape == (18, 30, 3)
-    assert (mosaic.min(), mosaic.max()) == (0, 1)
-    np.testing.assert_allclose(mosaic[0, 0], 0.4)
-    np.testing.assert_allclose(mosaic[0, -1], 1)
-    brightest = np.unravel_index(hook().flip(0, 1).argmax(), (9, 9))
-    np.testing.assert_allclose(mosaic[brightest[0], 1 + brightest[1]], [1, 0, 0], atol=1e-6)
-    assert (image[:, :15] == 0).all()
-
-
-def test_mosaic_resizes_the_image() -> None:
-    ramp = np.linspace(0, 1, 60, dtype=np.float32)[None].repeat(36, 0)
-    mosaic = kernel_mosaic(KernelField.uniform(hook(), (18, 30)), ramp)
-    assert mosaic.shape == (18, 30, 3)
-    assert (np.diff(mosaic[0, :, 1]) > 0).mean() > 0.8
-
-
-def test_mosaic_of_varying_kernels() -> None:
-    basis = torch.stack([line(9, 9), line(9, 9, vertical=True)])
-    mixing = torch.zeros(2, 9, 18)
-    mixing[0, :, :9], mixing[1, :, 9:] = 1, 1
-    alpha = kernel_mosaic(KernelField(basis, mixing))[..., 3]
-    np.testing.assert_array_equal(np.argwhere(alpha[:, :9])[:, 0], 4)
-    np.testing.assert_array_equal(np.argwhere(alpha[:, 9:])[:, 1], 4)
-
-
-def test_mosaic_with_other_spacings_and_small_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    field = KernelField.uniform(hook(), (20, 33))
-    dense, sparse = (kernel_mosaic(field, spacing=n)[..., 3] for n in (4, 16))
-    assert (dense > 0).sum() > (sparse > 0).sum()
-    monkeypatch.setattr("blurfield.mosaic._BATCH_KERNELS", 2)
-    np.testing.assert_array_equal(kernel_mosaic(field, spacing=4)[..., 3], dense)
-    small = KernelField.uniform(hook(), (3, 4))
-    assert kernel_mosaic(small).shape == (3, 4, 4)
-    assert (kernel_mosaic(KernelField.uniform(torch.ones(1, 1), (3, 4)))[..., 3] == 1).all()
-    with pytest.raises(ValueError, match="spacing must be"):
-        kernel_mosaic(field, spacing=0)
-    with pytest.raises(ValueError, match="NaN"):
-        kernel_mosaic(field, np.full((20, 33), np.nan))
 
 
 @pytest.mark.parametrize(
