@@ -16,6 +16,14 @@ import torch
 from . import grid
 from .comparison import Similarity, grid_axis, kernel_similarity, similarity
 from .compute import Reporter
+from .moments import (
+    covariance,
+    direction,
+    extent_of,
+    moment_grid,
+    moments_at,
+    principal_variances,
+)
 from .mosaic import kernel_mosaic
 from .small_areas import without_small_areas
 
@@ -217,7 +225,7 @@ def blur_extent(
     moments, sides = moment_grid(field), pixel_sides(pixel_size)
 
     def extent(rows: slice, cols: slice) -> torch.Tensor:
-        return _extent(*covariance(grid.read_block(moments, field.shape, rows, cols)), sides)
+        return extent_of(*covariance(grid.read_block(moments, field.shape, rows, cols)), sides)
 
     return by_tiles(extent, field.shape, progress=progress)
 
@@ -247,8 +255,8 @@ def motion_vectors(field: KernelField, spacing: float = 32) -> NDArray[np.float3
         If `spacing` is not above 0.
     """
     points = _grid_points(field, spacing)
-    spread = covariance(_moments_at(field, points))
-    length, angle = _extent(*spread), direction(*spread)
+    spread = covariance(moments_at(field, points))
+    length, angle = extent_of(*spread), direction(*spread)
     step = torch.stack([angle.sin(), angle.cos()], dim=-1)
     step[step[:, 1] < _SMALL_COMPONENT] = step.new_tensor([1.0, 0.0])
     projection = step * length[:, None]
@@ -274,12 +282,12 @@ def motion_features(field: KernelField, spacing: float = 32) -> dict[str, NDArra
         round kernel and 1 for a straight line. ``norm``: ‖κ‖₂, 1 for no blur.
     """
     points = _grid_points(field, spacing)
-    spread = covariance(_moments_at(field, points))
+    spread = covariance(moments_at(field, points))
     largest, smallest = principal_variances(*spread)
     total = largest + smallest
     mixing = field.mixing_at(points).detach().T
     features = {
-        "length": _extent(*spread),
+        "length": extent_of(*spread),
         "angle": torch.rad2deg(-direction(*spread)).remainder(180),
         "anisotropy": (largest - smallest) / total.clamp_min(torch.finfo(total.dtype).tiny),
         "norm": _mixed_norms(mixing, _gram_matrix(field)),
@@ -334,68 +342,9 @@ def _mixed_norms(mixing: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
     return squares.clamp(0, 1).sqrt().reshape(mixing.shape[1:])
 
 
-def moment_grid(field: KernelField) -> torch.Tensor:
-    """Moments of the kernels on the mixing grid, (5, h, w): means y, x, and of yy, xx, yx.
-
-    In double precision: variances are small differences of them.
-    """
-    basis = field.basis.detach().double()
-    half = field.kernel_size // 2
-    axis = torch.arange(-half, half + 1, dtype=basis.dtype, device=basis.device)
-    y, x = axis[:, None].expand(basis.shape[1:]), axis.expand(basis.shape[1:])
-    moments = torch.einsum("kij,bij->kb", torch.stack([y, x, y * y, x * x, y * x]), basis)
-    mixing = field.mixing.detach()
-    rows = max(1, _MOST_NUMBERS // mixing[:, 0].numel())
-    bands = (part.double() for part in torch.split(mixing, rows, dim=1))
-    return torch.cat([torch.einsum("kb,bhw->khw", moments, band) for band in bands], dim=1)
-
-
-def _moments_at(field: KernelField, points: torch.Tensor) -> torch.Tensor:
-    """Moments of the kernels at points, (5, N)."""
-    return grid.read_points(moment_grid(field), field.shape, points).T
-
-
-def covariance(moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Variances along y and x and their covariance, from mixed moments (5, …)."""
-    mean_y, mean_x, yy, xx, yx = moments
-    return yy - mean_y**2, xx - mean_x**2, yx - mean_y * mean_x
-
-
-def principal_variances(
-    var_y: torch.Tensor, var_x: torch.Tensor, cov: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Largest and smallest variance over all directions."""
-    middle, radius = (var_y + var_x) / 2, torch.hypot((var_y - var_x) / 2, cov)
-    return middle + radius, (middle - radius).clamp_min(0)
-
-
-def direction(var_y: torch.Tensor, var_x: torch.Tensor, cov: torch.Tensor) -> torch.Tensor:
-    """Angle of the direction of largest variance, from x towards y, within ±π/2."""
-    return torch.atan2(2 * cov, var_x - var_y) / 2
-
-
 def pixel_sides(pixel_size: float | tuple[float, float]) -> tuple[float, float]:
     """Height and width of a pixel, which must be above 0."""
     height, width = np.broadcast_to(np.asarray(pixel_size, float), 2).tolist()
     if not (math.isfinite(height) and math.isfinite(width) and min(height, width) > 0):
         raise ValueError(f"pixel_size must be a number above 0, but is {pixel_size!r}")
     return height, width
-
-
-def _extent(
-    var_y: torch.Tensor,
-    var_x: torch.Tensor,
-    cov: torch.Tensor,
-    sides: tuple[float, float] = (1.0, 1.0),
-) -> torch.Tensor:
-    """Length of the line of pixels with these variances: (L² − 1) / 12 for L square pixels.
-
-    The light of a tap covers a pixel, of which each side has a twelfth of its square as variance.
-    """
-    height, width = sides
-    squares = principal_variances(
-        (12 * var_y.clamp_min(0) + 1) * height**2,
-        (12 * var_x.clamp_min(0) + 1) * width**2,
-        12 * cov * height * width,
-    )
-    return squares[0].sqrt()

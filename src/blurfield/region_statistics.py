@@ -9,17 +9,8 @@ import numpy as np
 import torch
 
 from . import grid
-from .measure import (
-    blur_extent,
-    blur_mask,
-    blur_score,
-    by_tiles,
-    covariance,
-    direction,
-    moment_grid,
-    pixel_sides,
-    principal_variances,
-)
+from .measure import blur_extent, blur_mask, blur_score, by_tiles, pixel_sides
+from .moments import covariance, direction, moment_grid, principal_variances
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

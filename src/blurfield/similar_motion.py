@@ -20,7 +20,8 @@ import torch
 
 from . import grid
 from .area_merging import merged_areas, neighbours
-from .measure import by_tiles, covariance, moment_grid
+from .measure import by_tiles
+from .moments import covariance, moment_grid
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -183,6 +183,7 @@ def test_results_do_not_depend_on_the_tiles(monkeypatch: pytest.MonkeyPatch) -> 
         with monkeypatch.context() as patch:
             patch.setattr("blurfield.measure._TILE", 11)
             patch.setattr("blurfield.measure._MOST_NUMBERS", 200)
+            patch.setattr("blurfield.moments._MOST_COEFFICIENTS", 200)
             np.testing.assert_allclose(blur_score(field), whole[0], atol=1e-6)
             np.testing.assert_allclose(blur_extent(field), whole[1], rtol=1e-6)
             np.testing.assert_allclose(blur_map(field), whole[2], atol=1e-6)
