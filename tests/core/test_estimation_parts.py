@@ -10,7 +10,7 @@ import torch
 from blurfield.comparison import kernel_similarity
 from blurfield.compute import Reporter
 from blurfield.estimation.blind import BlindSettings, Hypothesis, estimate_kernels, work
-from blurfield.estimation.evidence import SpectralEvidence
+from blurfield.estimation.evidence import Evidence, SparsityEvidence, SpectralEvidence
 from blurfield.estimation.kernels import (
     align,
     centre,
@@ -209,6 +209,24 @@ def test_evidence_knows_how_much_blur_there_is():
         scores = SpectralEvidence(blurry)(candidates)
         assert scores.shape == (1, 4)
         assert int(scores.argmin()) == truth
+
+
+def test_sparsity_knows_which_way_round_a_kernel_is():
+    kernel = hook(13)
+    candidates = torch.stack([kernel.flip(-2, -1), kernel])[None]
+    blurry = blur(squares(2, (96, 128), seed=5), kernel)
+    blurry = blurry + 0.003 * torch.randn(blurry.shape, generator=generator(2))
+    polled: list[int] = []
+    spectral = SpectralEvidence(blurry)
+    sparsity = SparsityEvidence(blurry, spectral.noise, lambda: polled.append(1))
+    power, phase = spectral(candidates), sparsity(candidates)
+    assert float((power[:, 0] - power[:, 1]).abs().max()) < 1e-3
+    assert bool((phase[:, 1] < phase[:, 0] - 0.02).all())
+    assert len(polled) == 2
+    both = Evidence(blurry, lambda: None)(candidates)
+    torch.testing.assert_close(
+        both[:, 1] - both[:, 0], 5 * (phase[:, 1] - phase[:, 0]), atol=2e-3, rtol=0
+    )
 
 
 def test_estimator_recovers_kernels_of_a_batch():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .evidence import SpectralEvidence
+from .evidence import Evidence
 from .kernels import (
     centre,
     prune,
@@ -81,7 +81,7 @@ class BlindSettings:
     survivors : int
         How many go on to the full resolution. The last of them is the mean of all.
     tolerance : float
-        Weights of means fall with the `SpectralEvidence` by 1/e for each so much.
+        Weights of means fall with the `Evidence` by 1/e for each so much.
     optics : float
         Standard deviation in pixels of the blur that the lens and the sensor add. The edges of the
         latent image are perfectly sharp, so the kernel has this blur as well, unless it is taken
@@ -123,7 +123,7 @@ def estimate_kernels(
     that turns its salient edges into those of the blurry image (Xu, Zheng, Jia 2013; Pan et al.,
     "Deblurring text images via L0-regularized intensity and gradient prior", CVPR 2014, Alg. 2;
     Cho & Lee 2009). Several starts are followed to a middle scale, and the likeliest by
-    `SpectralEvidence`, and the mean of all, go on.
+    `Evidence`, and the mean of all, go on.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def estimate_kernels(
     kernels : Tensor
         What each of the M survivors came to, (N, M, K, K).
     scores : Tensor
-        Their `SpectralEvidence`, (N, M); less is better.
+        Their `Evidence`, (N, M); less is better.
     """
     tracks = _Tracks.start(images, settings.hypotheses)
     if learned is not None:
@@ -169,8 +169,8 @@ def estimate_kernels(
         if settings.verdict / _RATIO < scale <= settings.verdict:
             if guesses is not None:
                 tracks.join(resize(guesses, side), settings.hypotheses[0])
-            tracks.select(SpectralEvidence(level.images), settings)
-    scores = SpectralEvidence(images)(tracks.kernels)
+            tracks.select(Evidence(level.images, reporter.poll), settings)
+    scores = Evidence(images, reporter.poll)(tracks.kernels)
     return weighted_mean(tracks.kernels, scores, settings.tolerance), tracks.kernels, scores
 
 
@@ -217,7 +217,7 @@ class _Tracks:
         self.extent = torch.cat([self.extent, extent], dim=1)
         self.isolation = torch.cat([self.isolation, isolation], dim=1)
 
-    def select(self, evidence: SpectralEvidence, settings: BlindSettings) -> None:
+    def select(self, evidence: Evidence, settings: BlindSettings) -> None:
         """Keep the likeliest of each image, and the mean of all in the place of the last one."""
         self.learned = 0
         scores = evidence(self.kernels)

@@ -254,7 +254,7 @@ def weighted_mean(kernels: Tensor, scores: Tensor, tolerance: float) -> Tensor:
     kernels : Tensor
         (N, M, K, K).
     scores : Tensor
-        Their `SpectralEvidence`, (N, M); less is better.
+        Their `Evidence`, (N, M); less is better.
     tolerance : float
         Weights are exp(−score/tolerance).
 

@@ -52,7 +52,7 @@ class WindowSettings:
     overview : int
         Pixels of the middle of the image that are taken for a first, common estimate.
     tolerance : float
-        Kernels whose `SpectralEvidence` is worse than the best by this much weigh 1/e.
+        Kernels whose `Evidence` is worse than the best by this much weigh 1/e.
     """
 
     side: float = 5.8
@@ -90,9 +90,10 @@ def estimate_windowed(
 
     Kernels are estimated by `blurfield.estimation.blind.estimate_kernels` for an overview of the
     image and for windows on it. Then all kernels compete in smaller, overlapping windows, where
-    they are weighted by how well they explain the power spectrum (`SpectralEvidence`); so windows
-    without texture, or where the estimation failed, are filled in by kernels from elsewhere. The
-    kernels, in a common frame, become the basis of the field, the weights its mixing maps.
+    they are weighted by their `Evidence`: the power spectrum, and the sparsity of what they lead
+    to. So windows without texture, or where the estimation failed, are filled in by kernels from
+    elsewhere. The kernels, in a common frame, become the basis of the field, the weights its mixing
+    maps.
 
     Of images with a side of more than 2400 pixels, a reduced copy is estimated first: means of so
     many pixels that its longer side has at most 1600. What it tells, at full resolution, is in the

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from blurfield.comparison import kernel_similarity
 
-from .evidence import SpectralEvidence
+from .evidence import Evidence
 from .kernels import align, shift
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ _COMPARED = 1 << 23
 
 
 def judge(windows: Tensor, kernels: Tensor, poll: Callable[[], None]) -> Tensor:
-    """`SpectralEvidence` of each of the kernels (C, K, K) in each window (N, h, w): (N, C)."""
+    """`Evidence` of each of the kernels (C, K, K) in each window (N, h, w): (N, C)."""
     pixels = windows.shape[-1] * windows.shape[-2]
     chunk = max(1, _COMPARED // (pixels * len(kernels)))
     scores = []
     for start in range(0, len(windows), chunk):
         poll()
-        scores.append(SpectralEvidence(windows[start : start + chunk])(kernels[None]))
+        scores.append(Evidence(windows[start : start + chunk], poll)(kernels[None]))
     return torch.cat(scores)
 
 

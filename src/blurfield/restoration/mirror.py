@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from blurfield.sparsity import gradient_spread
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -109,16 +111,4 @@ def _evidence(images: Tensor, kernels: Tensor, noise: NoiseModel) -> Tensor:
         torch.fft.irfft2(phases * inverse, s=shape).roll((moved, moved), (-2, -1))
         for phases, moved in ((transfer, -radius), (transfer.conj(), radius))
     )
-    return _spread(mirrored, window) - _spread(sharp, window)
-
-
-def _spread(images: Tensor, window: Tensor) -> Tensor:
-    """Logarithm of mean magnitude over root mean square of the gradients of each image."""
-    total = images.new_zeros(len(images))
-    for axis in (-2, -1):
-        step = images.diff(dim=axis)
-        weights = window.narrow(axis, 0, step.shape[axis])
-        mean = (step.abs() * weights).sum((-2, -1))
-        square = (step.square() * weights).sum((-2, -1))
-        total += (mean.square() / (square * weights.sum()).clamp_min(1e-30)).clamp_min(1e-30).log()
-    return total / 4
+    return gradient_spread(mirrored, window) - gradient_spread(sharp, window)
