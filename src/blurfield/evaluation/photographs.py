@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 #: Extensions of the images that are looked for in a folder, in lower case.
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp"})
-#: The table of a folder of training data, and which of its rows are for evaluation.
+#: The table of a folder of training data, and which of its rows are photographs.
 MANIFEST = "manifest.csv"
-_SPLIT, _KINDS = "val", frozenset({"photo", "crop", "zoom"})
+_KINDS = frozenset({"photo", "crop", "zoom"})
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -42,16 +42,18 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
-def photograph_files(folder: str | os.PathLike[str], count: int) -> list[Path]:
+def photograph_files(folder: str | os.PathLike[str], count: int, split: str = "val") -> list[Path]:
     """Choose sharp photographs for evaluation, evenly spread over a folder.
 
     Parameters
     ----------
     folder : path-like
-        Where there is a ``manifest.csv``, the photographs are its rows with ``split`` val and
+        Where there is a ``manifest.csv``, the photographs are its rows with this ``split`` and
         ``kind`` photo, crop or zoom, found under ``file``; else all images of the folder.
     count : int
         At most so many, at least 1; the same ones each time.
+    split : str
+        ``"train"`` to choose constants, ``"val"`` to measure with them.
 
     Raises
     ------
@@ -63,12 +65,12 @@ def photograph_files(folder: str | os.PathLike[str], count: int) -> list[Path]:
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
     manifest = Path(folder) / MANIFEST
-    files = _listed(manifest) if manifest.is_file() else image_files(folder)
+    files = _listed(manifest, split) if manifest.is_file() else image_files(folder)
     chosen = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
     return [files[index] for index in chosen]
 
 
-def _listed(manifest: Path) -> list[Path]:
+def _listed(manifest: Path, split: str) -> list[Path]:
     with manifest.open(newline="", encoding="utf-8") as stream:
         rows = csv.DictReader(stream)
         missing = {"file", "split", "kind"} - set(rows.fieldnames or ())
@@ -77,10 +79,10 @@ def _listed(manifest: Path) -> list[Path]:
         files = [
             manifest.parent / row["file"]
             for row in rows
-            if row["split"] == _SPLIT and row["kind"] in _KINDS
+            if row["split"] == split and row["kind"] in _KINDS
         ]
     if not files:
-        raise ValueError(f"{manifest} lists no photographs for validation")
+        raise ValueError(f"{manifest} lists no photographs of the split {split!r}")
     return files
 
 

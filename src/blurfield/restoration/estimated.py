@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .noise import NoiseModel
 
-__all__ = ["doubt_in_estimate", "evidence", "log_odds"]
+__all__ = ["TRUST", "Trust", "doubt_by", "doubt_in_estimate", "evidence", "judged_windows"]
 
 #: Sides of the windows that are judged, and distances between them, in kernel sizes.
 _SIDE, _STRIDE = 4, 2
@@ -33,13 +33,28 @@ _DARK = 0.01
 #: Squares below this are nothing.
 _LEAST_SQUARE = 1e-9
 
-#: Logarithm of the odds that changes are right, for an image that is explained down to its noise,
-#: was changed by as much as the blur changes it, and has gradients that tell nothing; and by how
-#: much each kind of evidence changes it. They were fitted to 126 restored images (14 training
-#: photographs with three kinds of blur, 1 % noise, the fields of the windowed estimator, three
-#: methods) so that the mean gain in PSNR is high and hardly any image becomes worse, see
-#: docs/evaluation.md; the first one was then lowered by 0.1, since less noise needs more caution.
-_PRIOR, _PER_MISFIT, _PER_AMPLIFICATION, _PER_MIRROR = -0.4, 2.5, 0.9, 52.0
+
+class Trust(NamedTuple):
+    """Logarithm of the odds that changes are right, and what changes it.
+
+    Attributes
+    ----------
+    prior : float
+        That of an image which is explained down to its noise, was changed by as much as the blur
+        changes it, and has gradients that tell nothing.
+    misfit, amplification, sparsity : float
+        By how much each kind of evidence changes it, see `doubt_in_estimate`.
+    """
+
+    prior: float
+    misfit: float
+    amplification: float
+    sparsity: float
+
+
+#: Fitted to restored training photographs so that the mean gain in PSNR is high and hardly any
+#: image becomes worse, see ``benchmarks/trust.py`` and docs/evaluation.md.
+TRUST = Trust(-0.4, 2.5, 0.9, 52.0)
 
 
 def doubt_in_estimate(
@@ -89,12 +104,22 @@ def doubt_in_estimate(
     """
     if smoothing == 0:
         return torch.zeros_like(misfit)
+    windows = judged_windows(field)
+    found = evidence(sharp, blurry, misfit, noise, field, windows, poll)
+    return doubt_by(found, windows, smoothing)
+
+
+def judged_windows(field: KernelField) -> Windows:
+    """Return the windows in which what was made with a field is judged."""
     side, stride = _SIDE * field.kernel_size, _STRIDE * field.kernel_size
     row, column = field.metadata.get("origin", (0, 0))  # of a part, so that parts are judged alike
-    windows = Windows.every(field.shape, side, stride, (row, column))
-    odds = log_odds(evidence(sharp, blurry, misfit, noise, field, windows, poll))
+    return Windows.every(field.shape, side, stride, (row, column))
+
+
+def doubt_by(found: Tensor, windows: Windows, smoothing: float, trust: Trust = TRUST) -> Tensor:
+    """Return what `doubt_in_estimate` does for the `evidence` (3, N) in its windows."""
     odds = functional.avg_pool2d(
-        windows.grid(odds[:, None]),
+        windows.grid(_log_odds(found, trust)[:, None]),
         2 * _AROUND + 1,
         stride=1,
         padding=_AROUND,
@@ -131,10 +156,13 @@ def evidence(
     return torch.stack([left, changed - blurs, mirror])
 
 
-def log_odds(found: Tensor) -> Tensor:
+def _log_odds(found: Tensor, trust: Trust) -> Tensor:
     """Logarithm of the odds o in each window, (N,), by its `evidence`, (3, N)."""
     misfit, amplification, mirror = found
     odds: Tensor = (
-        _PRIOR - _PER_MISFIT * misfit - _PER_AMPLIFICATION * amplification + _PER_MIRROR * mirror
+        trust.prior
+        - trust.misfit * misfit
+        - trust.amplification * amplification
+        + trust.sparsity * mirror
     )
     return odds
