@@ -57,7 +57,7 @@ METHODS = (
     "steepest-descent",
 )
 #: What each dB counts by which an image becomes worse, beyond the first ones.
-PENALTY, FREE = 20.0, 0.15
+PENALTY, FREE = 40.0, 0.15
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Sample:
     key : tuple
         Photograph, kind of blur, noise, method.
     found : Tensor
-        `evidence`, (3, N).
+        `evidence`, (4, N).
     windows : Windows
         Where it was found.
     smoothing : float
@@ -158,10 +158,11 @@ class Recorder:
         field: Any,
         *,
         smoothing: float,
+        channels: int,
         poll: Any,
     ) -> Tensor:
         self.windows = judged_windows(field)
-        self.found = evidence(sharp, blurry, misfit, noise, field, self.windows, poll)
+        self.found = evidence(sharp, blurry, misfit, noise, field, self.windows, channels, poll)
         self.smoothing = smoothing
         return torch.zeros_like(misfit)
 
@@ -244,15 +245,15 @@ def value(gains: NDArray[np.float64]) -> float:
 
 def fitted(samples: Sequence[Sample]) -> Trust:
     """Return the constants with the greatest `value`."""
-    scale = np.array([0.5, 0.5, 0.3, 15.0])
+    scale = np.array([0.5, 0.5, 0.3, 15.0, 0.5])
 
     def loss(steps: NDArray[np.float64]) -> float:
         trust = Trust(*(np.array(TRUST) + scale * steps))
         return -value(np.array([sample.gain(trust) for sample in samples]))
 
-    simplex = np.vstack([np.zeros(4), np.eye(4)])
+    simplex = np.vstack([np.zeros(5), np.eye(5)])
     found = minimize(
-        loss, simplex[0], method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": 120}
+        loss, simplex[0], method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": 200}
     )
     return Trust(*(np.array(TRUST) + scale * found.x))
 
@@ -288,7 +289,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     samples = collect(arguments)
-    tell("without doubt", samples, Trust(1e3, 0.0, 0.0, 0.0))
+    tell("without doubt", samples, Trust(1e3, 0.0, 0.0, 0.0, 0.0))
     tell("as it is", samples, TRUST)
     if arguments.fit:
         tell("fitted", samples, fitted(samples))

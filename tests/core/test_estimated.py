@@ -12,7 +12,8 @@ from torch import Tensor
 import blurfield
 from blurfield import KernelField
 from blurfield.operator import BlurOperator
-from blurfield.restoration.estimated import doubt_in_estimate
+from blurfield.restoration.estimated import doubt_by, doubt_in_estimate
+from blurfield.restoration.estimated import evidence as find_evidence
 from blurfield.restoration.methods import is_estimated
 from blurfield.restoration.mirror import mirror_evidence
 from blurfield.restoration.noise import NoiseModel
@@ -114,6 +115,29 @@ def test_crisp_images_need_fewer_reasons() -> None:
     crisp, usual, calm = (doubt(sharp, hook(), 2.0, s).mean() for s in (0.25, 1, 4))
     assert crisp < usual < calm
     assert float(doubt(sharp, hook(), 5.0, 0).max()) == 0
+
+
+def found_with(noise: float, channels: int = 1) -> Tensor:
+    """Evidence, (4, N), with a standard deviation of the noise of each channel."""
+    sharp, blurry = scene()
+    misfit, model = torch.ones_like(blurry), NoiseModel(0.0, noise**2)
+    return find_evidence(sharp, blurry, misfit, model, field(hook()), WINDOWS, channels, nothing)
+
+
+def test_little_noise_raises_doubt() -> None:
+    """From 0.5 % to 3 % of white; outside of that, nothing is known."""
+    levels = [found_with(noise)[3].exp() for noise in (0.0, 0.005, 0.01, 0.03, 0.1)]
+    for level, expected in zip(levels, (0.5, 0.5, 1, 3, 3), strict=True):
+        torch.testing.assert_close(level, torch.full_like(level, expected))
+    rest = found_with(0.01)[:3]
+    doubts = [
+        doubt_by(torch.cat([rest, level.log()[None]]), WINDOWS, 1.0).mean() for level in levels
+    ]
+    assert doubts[1] > doubts[2] > doubts[3]
+
+
+def test_channels_are_noisier_than_their_mean() -> None:
+    torch.testing.assert_close(found_with(0.01)[:3], found_with(0.01 * 3**0.5, 3)[:3])
 
 
 def test_only_estimates_are_doubted_without_residuals() -> None:

@@ -78,27 +78,6 @@ def test_a_wrong_field_does_no_harm() -> None:
     assert psnr(result, astronaut()) > psnr(blurry, astronaut()) - 0.3
 
 
-@cache
-def test_with_little_noise_estimates_are_followed_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    def give_back(sharp: torch.Tensor, *_: Any, smoothing: float, **__: Any) -> Any:
-        seen.append(smoothing)
-        return sharp, 0.0
-
-    monkeypatch.setattr("blurfield.restoration.plug_and_play.give_back", give_back)
-    blurry, field = shaken()
-    planes = torch.from_numpy(blurry[..., :1].astype(np.float32) / 255).movedim(-1, 0)
-    for variant in ("fast", "best"):
-        for sigma in (0.002, 0.005, 0.03):
-            noise = (0.0, 0.5 * sigma)
-            plug_and_play(planes, field, variant=variant, gamma=2.2, noise=noise, iterations=1)
-    assert seen[:3] == [1, 1, 1]
-    assert seen[3] == 3  # a third of the odds
-    assert 1 <= seen[4] <= 3
-    assert seen[5] == 1
-
-
 def test_a_denoiser_that_fails_spoils_little(monkeypatch: pytest.MonkeyPatch) -> None:
     blurry, field = shaken(noise=0.001)
 

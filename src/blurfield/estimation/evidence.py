@@ -168,4 +168,5 @@ def _frequencies(shape: tuple[int, int], like: Tensor) -> Tensor:
     """Frequencies of a half spectrum in cycles per pixel, (H, W/2 + 1)."""
     down = torch.fft.fftfreq(shape[0], dtype=like.dtype, device=like.device)[:, None]
     across = torch.fft.rfftfreq(shape[1], dtype=like.dtype, device=like.device)
-    return (down.square() + across.square()).sqrt()
+    frequencies: Tensor = (down.square() + across.square()).sqrt()
+    return frequencies

@@ -11,7 +11,9 @@ from torch.nn import functional
 from blurfield.operator import BlurOperator
 from blurfield.windows import Windows
 
+from .contrast import MID_LEVEL
 from .mirror import mirror_evidence
+from .noise import NoiseModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blurfield.field import KernelField
-
-    from .noise import NoiseModel
 
 __all__ = ["TRUST", "Trust", "doubt_by", "doubt_in_estimate", "evidence", "judged_windows"]
 
@@ -32,6 +32,8 @@ _AROUND = 1
 _DARK = 0.01
 #: Squares below this are nothing.
 _LEAST_SQUARE = 1e-9
+#: Noise with which the odds are as they are, and beyond which they change no further.
+_USUAL_NOISE, _NOISE_RANGE = 0.01, (0.005, 0.03)
 
 
 class Trust(NamedTuple):
@@ -41,8 +43,8 @@ class Trust(NamedTuple):
     ----------
     prior : float
         That of an image which is explained down to its noise, was changed by as much as the blur
-        changes it, and has gradients that tell nothing.
-    misfit, amplification, sparsity : float
+        changes it, has gradients that tell nothing, and 1 % noise.
+    misfit, amplification, sparsity, noise : float
         By how much each kind of evidence changes it, see `doubt_in_estimate`.
     """
 
@@ -50,11 +52,12 @@ class Trust(NamedTuple):
     misfit: float
     amplification: float
     sparsity: float
+    noise: float
 
 
 #: Fitted to restored training photographs so that the mean gain in PSNR is high and hardly any
 #: image becomes worse, see ``benchmarks/trust.py`` and docs/evaluation.md.
-TRUST = Trust(-0.4, 2.5, 0.9, 52.0)
+TRUST = Trust(0.5, 2.25, 1.9, 55.0, 1.9)
 
 
 def doubt_in_estimate(
@@ -65,6 +68,7 @@ def doubt_in_estimate(
     field: KernelField,
     *,
     smoothing: float,
+    channels: int = 1,
     poll: Callable[[], None],
 ) -> Tensor:
     """How far to go back from a restored image to the blurry one, around each pixel.
@@ -73,14 +77,17 @@ def doubt_in_estimate(
     made with it is hence trusted by degrees, and the share p of the way from the blurry image to
     the restored one is gone::
 
-        p = o / (1 + o),  o = 0.67 · misfit^−2.5 · amplification^−0.9 · sparsity^52
+        p = o / (1 + o),
+        o = 1.65 · misfit^−2.25 · amplification^−1.9 · sparsity^55 · (noise / 0.01)^1.9
 
     The misfit is the mean squared residual, in units of the noise. The amplification is how much
     restoration has changed the image, relative to how much the field's blur changes the blurry
     image once more, both as mean squares: where restoring takes much more light from place to
     place than blurring did, it mostly takes it to wrong places. The sparsity is how many times
-    sparser gradients are with the kernel than with its mirror image, see `mirror_evidence`. All
+    sparser gradients are with the kernel than with its mirror image, see `mirror_evidence`. These
     three are found in windows of four kernel sizes, and ln o is averaged over neighbouring ones.
+    The noise is that of the blurry image at medium brightness, from 0.005 to 0.03: the less there
+    is, the more exactly a kernel is followed, and the more its errors show.
 
     Parameters
     ----------
@@ -89,11 +96,13 @@ def doubt_in_estimate(
     misfit : Tensor, shape (1, H, W)
         Squared residual of each pixel in units of its expected variance.
     noise : NoiseModel
-        Noise of `blurry`.
+        Noise of each channel.
     field : KernelField
         For images of this shape, on the same device.
     smoothing : float
         The odds are divided by it; 0 trusts the field fully.
+    channels : int
+        Of how many channels the images are the mean.
     poll : callable
         Called between steps; may raise to stop.
 
@@ -105,7 +114,7 @@ def doubt_in_estimate(
     if smoothing == 0:
         return torch.zeros_like(misfit)
     windows = judged_windows(field)
-    found = evidence(sharp, blurry, misfit, noise, field, windows, poll)
+    found = evidence(sharp, blurry, misfit, noise, field, windows, channels, poll)
     return doubt_by(found, windows, smoothing)
 
 
@@ -117,7 +126,7 @@ def judged_windows(field: KernelField) -> Windows:
 
 
 def doubt_by(found: Tensor, windows: Windows, smoothing: float, trust: Trust = TRUST) -> Tensor:
-    """Return what `doubt_in_estimate` does for the `evidence` (3, N) in its windows."""
+    """Return what `doubt_in_estimate` does for the `evidence` (4, N) in its windows."""
     odds = functional.avg_pool2d(
         windows.grid(_log_odds(found, trust)[:, None]),
         2 * _AROUND + 1,
@@ -136,9 +145,10 @@ def evidence(
     noise: NoiseModel,
     field: KernelField,
     windows: Windows,
+    channels: int,
     poll: Callable[[], None],
 ) -> Tensor:
-    """Logarithms of misfit, amplification and sparsity in each window, (3, N).
+    """Logarithms of misfit, amplification, sparsity and noise in each window, (4, N).
 
     For the other parameters see `doubt_in_estimate`.
     """
@@ -152,17 +162,21 @@ def evidence(
             blurred.sub_(blurry).square_().mul_(weight),
         )
     )
-    mirror = mirror_evidence(blurry[0], field, noise, windows, poll)
-    return torch.stack([left, changed - blurs, mirror])
+    grey = NoiseModel(noise.gain / channels, noise.floor / channels)
+    mirror = mirror_evidence(blurry[0], field, grey, windows, poll)
+    low, high = _NOISE_RANGE
+    level = math.log(min(max(noise.std(MID_LEVEL), low), high) / _USUAL_NOISE)
+    return torch.stack([left, changed - blurs, mirror, torch.full_like(mirror, level)])
 
 
 def _log_odds(found: Tensor, trust: Trust) -> Tensor:
-    """Logarithm of the odds o in each window, (N,), by its `evidence`, (3, N)."""
-    misfit, amplification, mirror = found
+    """Logarithm of the odds o in each window, (N,), by its `evidence`, (4, N)."""
+    misfit, amplification, mirror, noise = found
     odds: Tensor = (
         trust.prior
         - trust.misfit * misfit
         - trust.amplification * amplification
         + trust.sparsity * mirror
+        + trust.noise * noise
     )
     return odds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,21 +48,16 @@ class _Schedule:
         Steps of Chebyshev's iteration in each.
     coupling : float
         λ, the weight of the denoiser's result.
-    caution : float
-        The odds that a result of an estimated field is right are divided by it where there is
-        little noise: the more exactly a field is followed, the more its errors show.
     """
 
     start: int
     outer: int
     inner: int
     coupling: float
-    caution: float = 1.0
 
 
 #: By name of the variant; from grid searches over photographs, kinds of blur and 0.5 to 3 % noise.
-#: Caution: from 14 training photographs with three kinds of blur and 0.5 % noise.
-_SCHEDULES = {"fast": _Schedule(20, 6, 10, 0.35), "best": _Schedule(30, 16, 16, 0.25, 3.0)}
+_SCHEDULES = {"fast": _Schedule(20, 6, 10, 0.35), "best": _Schedule(30, 16, 16, 0.25)}
 VARIANTS = tuple(_SCHEDULES)
 
 #: The noise level that the denoiser is told first, and how far above the image's own it ends.
@@ -71,9 +65,6 @@ _FIRST_SIGMA, _LAST_FACTOR = 49 / 255, 2.0
 
 #: Least noise level that the denoiser is told in the end: below, it does nothing.
 _LEAST_SIGMA = 1e-3
-
-#: Noise levels of encoded values: above the first one there is no caution, below the second most.
-_USUAL_NOISE, _LITTLE_NOISE = 8e-3, 5e-3
 
 #: The encoding in which linear data are denoised; the square root makes photon noise even.
 _ENCODING_OF_LINEAR = 2.0
@@ -203,7 +194,7 @@ def plug_and_play(
         overall,
         field,
         STRICT,
-        smoothing=smoothing * _caution(schedule.caution, sigma / exposure ** (1 / encoding)),
+        smoothing=smoothing,
         exposure=exposure,
         poll=reporter.poll,
     )
@@ -225,12 +216,6 @@ def _checked_schedule(variant: str, smoothing: float, iterations: int | None) ->
         return schedule
     check_count("iterations", iterations)
     return replace(schedule, outer=int(iterations))
-
-
-def _caution(most: float, sigma: float) -> float:
-    """Caution with estimated fields: 1 with usual noise, `most` with little."""
-    share = math.log(_USUAL_NOISE / max(sigma, 1e-9)) / math.log(_USUAL_NOISE / _LITTLE_NOISE)
-    return float(most ** min(max(share, 0.0), 1.0))
 
 
 def _encoded_noise(noise: NoiseModel, encoding: float, exposure: float) -> float:

@@ -164,7 +164,7 @@ def give_back(
     sharp, blurry, seen : Tensor, shape (C, H, W)
         What a method returned for the blurry image, and it blurred again; linear light.
     noise : NoiseModel
-        Noise of the blurry image.
+        Noise of each channel of the blurry image.
     field : KernelField
         On the device of the images.
     limits : Limits
@@ -185,14 +185,14 @@ def give_back(
     """
     misfit = squared_misfit(blurry, seen, noise, exposure)
     if is_estimated(field):
-        count, noise = len(blurry), NoiseModel(noise.gain / exposure, noise.floor / exposure**2)
         doubt = doubt_in_estimate(
             sharp.mean(0, keepdim=True).div_(exposure),
             blurry.mean(0, keepdim=True).div_(exposure),
             misfit.clamp_(max=_MAX_MISFIT),
-            NoiseModel(noise.gain / count, noise.floor / count),
+            NoiseModel(noise.gain / exposure, noise.floor / exposure**2),
             field,
             smoothing=smoothing,
+            channels=len(blurry),
             poll=poll,
         )
     else:
