@@ -33,7 +33,7 @@ _DARK = 0.01
 #: Squares below this are nothing.
 _LEAST_SQUARE = 1e-9
 #: Noise with which the odds are as they are, and beyond which they change no further.
-_USUAL_NOISE, _NOISE_RANGE = 0.01, (0.005, 0.03)
+_USUAL_NOISE, _NOISE_RANGE = 0.01, (0.005, 0.0115)
 
 
 class Trust(NamedTuple):
@@ -86,8 +86,8 @@ def doubt_in_estimate(
     place than blurring did, it mostly takes it to wrong places. The sparsity is how many times
     sparser gradients are with the kernel than with its mirror image, see `mirror_evidence`. These
     three are found in windows of four kernel sizes, and ln o is averaged over neighbouring ones.
-    The noise is that of the blurry image at medium brightness, from 0.005 to 0.03: the less there
-    is, the more exactly a kernel is followed, and the more its errors show.
+    The noise is that of the blurry image at medium brightness, from 0.005 to 0.0115: the less
+    there is, the more exactly a kernel is followed, and the more its errors show.
 
     Parameters
     ----------
