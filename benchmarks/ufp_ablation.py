@@ -122,6 +122,11 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         trainer = Trainer(task, settings, folder / prior, device=CPU, say=say)
         start = time.process_time()
         result = trainer.run()
+        if result["stopped"] != "done":
+            raise SystemExit(
+                f"{result['stopped']} after {result['samples']} samples of {TITLES[prior]}: "
+                "networks that have seen less than others are not compared"
+            )
         seconds = time.process_time() - start
         network = load_estimator(read_checkpoint(result["export"]), CPU)
         rows[TITLES[prior]] = {
