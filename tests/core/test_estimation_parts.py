@@ -10,7 +10,13 @@ import torch
 from blurfield.comparison import kernel_similarity
 from blurfield.compute import Reporter
 from blurfield.estimation.blind import BlindSettings, Hypothesis, estimate_kernels, work
-from blurfield.estimation.evidence import Evidence, SparsityEvidence, SpectralEvidence
+from blurfield.estimation.evidence import (
+    Evidence,
+    SparsityEvidence,
+    SpectralEvidence,
+    noise_floor,
+    shared_noise,
+)
 from blurfield.estimation.kernels import (
     align,
     centre,
@@ -295,6 +301,33 @@ def test_windows_are_judged_one_like_all():
     kernels = torch.stack([hook(), hook().T])
     windows = Windows.on((96, 96), 48, 48, 10).cut(blur(image[None], kernels[:1])[0])
     together = judge(windows, kernels, lambda: None)
-    assert together.shape == (4, 2)
-    assert torch.allclose(judge(windows[2:3], kernels, lambda: None)[0], together[2])
-    assert int((together[:, 0] < together[:, 1]).sum()) >= 3
+    assert together.shape == (4, 3)
+    lowest = int(noise_floor(windows).div(windows.mean((1, 2))).argmin())
+    alone = judge(windows[lowest : lowest + 1], kernels, lambda: None)
+    assert torch.allclose(alone[0], together[lowest])
+    assert int((together[:, 1] < together[:, 2]).sum()) >= 3
+
+
+def test_no_blur_is_an_answer_where_there_are_fine_details_only():
+    sharp = squares(1, (96, 192), seed=5)[0]
+    generator = torch.Generator().manual_seed(3)
+    texture = 0.5 + 0.2 * torch.rand(sharp.shape, generator=generator)
+    noise = 0.003 * torch.randn(sharp.shape, generator=generator)
+    image = (0.5 * sharp + 0.5 * texture)[None]
+    kernel = hook()[None]
+    blurred = blur(image, kernel)[0]
+    half = torch.cat([image[0, :, :96], blurred[:, 96:]], 1) + noise
+    windows = Windows.on((96, 192), 96, 96, 10).cut(half)
+    scores = judge(windows, kernel, lambda: None)
+    assert scores[0, 0] < scores[0, 1]  # sharp
+    assert scores[1, 1] < scores[1, 0]  # blurred
+    plain = torch.full((1, 96, 96), 0.5) + noise[None, :, :96]
+    both = judge(torch.cat([plain, windows[1:]]), kernel, lambda: None)
+    assert both[0, 0] > both[0, 1] + 1  # nothing to be seen says nothing about blur
+
+
+def test_noise_is_shared_by_the_windows_of_an_image():
+    floors = torch.tensor([1e-4, 4e-4, 1e-2])
+    noise, detail = shared_noise(floors, torch.tensor([0.25, 1.0, 0.25]))
+    assert torch.allclose(detail, torch.tensor([1.0, 1.0, 10.0]))
+    assert torch.allclose(noise, torch.tensor([1e-4, 4e-4, 1.69e-4]))

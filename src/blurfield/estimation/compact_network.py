@@ -33,6 +33,8 @@ MOST_KERNELS = 25
 _REGION = 44
 #: Standard deviations of encoded values below this are no texture.
 _FLAT = 1e-3
+#: Root mean square from which features are made weaker.
+_STRONG = 32.0
 #: Side of the coarsest features of a kernel.
 _COARSE = 9
 
@@ -185,7 +187,8 @@ class CompactNetwork(nn.Module):
         states: Tensor,
         regions: tuple[int, int],
     ) -> Tensor:
-        embedding = self.pixels(features, tokens.transpose(1, 2).unflatten(2, grid))
+        within = limited(tokens.transpose(1, 2).unflatten(2, grid))
+        embedding = limited(self.pixels(features, within))
         shape = (int(embedding.shape[2]), int(embedding.shape[3]))
         keys, bias = self.keys(states).split([embedding.shape[1], 1], -1)
         scores = keys @ embedding.flatten(2) / math.sqrt(embedding.shape[1]) + bias
@@ -211,6 +214,16 @@ def _normalise(encoded: Tensor) -> Tensor:
     mean = grey.mean((2, 3), keepdim=True)
     spread = grey.var((2, 3), keepdim=True).add(_FLAT**2).sqrt()
     return torch.cat([(encoded - mean) / (2 * spread), encoded.amax(1, keepdim=True) - 0.5], 1)
+
+
+def limited(x: Tensor) -> Tensor:
+    """Features (N, C, h, w), made weaker where an image's root mean square is above a limit.
+
+    Without it nothing keeps residual sums from growing, and trainings in half precision diverge.
+    """
+    size = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True, dtype=torch.float32)
+    size = size / math.sqrt(x[0].numel())
+    return x * (_STRONG / size.clamp_min(_STRONG)).to(x.dtype)
 
 
 class _Block(nn.Module):
@@ -248,7 +261,7 @@ class Encoder(nn.Module):
         features = []
         for number, level in enumerate(self.levels):
             # Those at stride 2 are needed for the next ones only, and are the largest.
-            x = level(functional.relu(x, inplace=number == 1) if number else x)
+            x = limited(level(functional.relu(x, inplace=number == 1) if number else x))
             if number:
                 features.append(x)
         return features

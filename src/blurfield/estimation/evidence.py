@@ -22,6 +22,9 @@ _EXPONENT = 1.2
 _LOWEST, _HIGHEST = 0.04, 0.35
 #: Noise floor: at least this standard deviation, relative to white.
 _LEAST_NOISE = 3e-3
+#: Least mean brightness, and how much more noise than where there is least of it (a factor to its
+#: standard deviation, beside that of the brightness) passes for noise.
+_DARK, _VARIATION = 1e-3, 1.3
 #: Steps towards the most likely brightness of the texture.
 _SCORING_STEPS = 8
 #: What a kernel gains if the gradients of the image that it leads to are sparser by a factor e.
@@ -43,10 +46,14 @@ class Evidence:
         Blurry images, (N, H, W), white 1.
     poll : callable
         Called between steps; may raise to stop.
+    noise : Tensor, optional
+        Variance of their noise, (N,); by default `noise_floor`.
     """
 
-    def __init__(self, images: Tensor, poll: Callable[[], None]) -> None:
-        self._spectral = SpectralEvidence(images)
+    def __init__(
+        self, images: Tensor, poll: Callable[[], None], noise: Tensor | None = None
+    ) -> None:
+        self._spectral = SpectralEvidence(images, noise)
         self._sparsity = SparsityEvidence(images, self._spectral.noise, poll)
 
     def __call__(self, kernels: Tensor) -> Tensor:
@@ -120,21 +127,16 @@ class SpectralEvidence:
     ----------
     images : Tensor
         Blurry images, (N, H, W), white 1.
+    noise : Tensor, optional
+        Variance of their noise, (N,); by default `noise_floor`.
     """
 
-    def __init__(self, images: Tensor) -> None:
-        height, width = (int(n) for n in images.shape[-2:])
-        self._shape = (height, width)
-        taper = _hann((height, width), images).sqrt()
-        mean = (images * taper).sum((-2, -1), keepdim=True) / taper.sum()
-        spectrum = torch.fft.rfft2((images - mean) * taper)
-        power = (spectrum.real.square() + spectrum.imag.square()) / taper.square().sum()
-        frequency = _frequencies((height, width), images)
-        # Where the signal of a blurry image is weakest there is nothing but noise.
-        corner = power[:, frequency > 0.4]
-        floor = corner.quantile(0.3, dim=-1) / 0.357  # that quantile of the unit exponential
+    def __init__(self, images: Tensor, noise: Tensor | None = None) -> None:
+        self._shape = (int(images.shape[-2]), int(images.shape[-1]))
+        power = _periodogram(images)
+        frequency = _frequencies(self._shape, images)
         #: Variance of the noise, (N,).
-        self.noise = floor.clamp_min(_LEAST_NOISE**2)
+        self.noise = _floor(power, frequency) if noise is None else noise
         used = (frequency > _LOWEST) & (frequency < _HIGHEST)
         self._rows, self._columns = used.nonzero().unbind(1)
         self._power = power[:, self._rows, self._columns][:, None]
@@ -156,6 +158,58 @@ class SpectralEvidence:
         mean = scale * signal + noise
         score: Tensor = (mean.log() + self._power / mean).mean(-1)
         return score
+
+
+def noise_floor(images: Tensor) -> Tensor:
+    """Variance of the noise of blurry images (N, H, W), (N,): their power at high frequencies.
+
+    Of images that are not blurred, the finest details are among it.
+    """
+    shape = (int(images.shape[-2]), int(images.shape[-1]))
+    return _floor(_periodogram(images), _frequencies(shape, images))
+
+
+def shared_noise(floors: Tensor, brightness: Tensor) -> tuple[Tensor, Tensor]:
+    """Noise of the windows of one image, and how much of their `noise_floor` is detail.
+
+    Noise is about the same everywhere in an image: in linear light, its standard deviation grows
+    with the root of the brightness, whether it comes from photons or was even in encoded values.
+    So the window with the least tells what is noise in the others, where sharp texture looks like
+    it.
+
+    Parameters
+    ----------
+    floors, brightness : Tensor
+        `noise_floor` of the windows, and their means, (N,).
+
+    Returns
+    -------
+    noise : Tensor
+        Variance of the noise, (N,), at most `floors`.
+    detail : Tensor
+        Root of the noise floor, relative to that of the window where it is lowest, (N,), ≥ 1.
+    """
+    unit = brightness.clamp_min(_DARK).sqrt()
+    ratio = floors.sqrt() / unit
+    lowest = ratio.min()
+    most = (_VARIATION * lowest * unit).clamp_min(_LEAST_NOISE)
+    return torch.minimum(floors, most.square()), ratio / lowest
+
+
+def _periodogram(images: Tensor) -> Tensor:
+    """Power of images (N, H, W) at the frequencies of a half spectrum, per pixel."""
+    taper = _hann((int(images.shape[-2]), int(images.shape[-1])), images).sqrt()
+    mean = (images * taper).sum((-2, -1), keepdim=True) / taper.sum()
+    spectrum = torch.fft.rfft2((images - mean) * taper)
+    return (spectrum.real.square() + spectrum.imag.square()) / taper.square().sum()
+
+
+def _floor(power: Tensor, frequency: Tensor) -> Tensor:
+    """Noise of images by their `_periodogram`, (N,)."""
+    # Where the signal of a blurry image is weakest there is nothing but noise.
+    corner = power[:, frequency > 0.4]
+    floor = corner.quantile(0.3, dim=-1) / 0.357  # that quantile of the unit exponential
+    return floor.clamp_min(_LEAST_NOISE**2)
 
 
 def _hann(shape: tuple[int, int], like: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from blurfield.windows import Windows
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
 from .learned_gradients import load_gradients
 from .reduced import lifted, reduced_copy, reduction
-from .windows import common_frame, in_place, judge
+from .windows import common_frame, in_place, judge, no_blur
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +33,8 @@ DEFAULT_KERNEL_SIZE = 33
 _NARROW = 192
 #: Differences of brightness below this, relative to white, are no texture.
 _LEAST_TEXTURE = 1e-4
+#: Kernels that weigh no more than this in any window are left out.
+_LEAST_WEIGHT = 0.01
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,10 @@ def estimate_windowed(
     Kernels are estimated by `blurfield.estimation.blind.estimate_kernels` for an overview of the
     image and for windows on it. Then all kernels compete in smaller, overlapping windows, where
     they are weighted by their `Evidence`: the power spectrum, and the sparsity of what they lead
-    to. So windows without texture, or where the estimation failed, are filled in by kernels from
-    elsewhere. The kernels, in a common frame, become the basis of the field, the weights its mixing
-    maps.
+    to. No blur competes, too, where there are details finer than the noise. So windows without
+    texture, or where the estimation failed, are filled in by kernels from elsewhere. The kernels,
+    in a common frame, become the basis of the field, the weights its mixing maps; kernels that
+    weigh nearly nothing everywhere are left out.
 
     Of images with a side of more than 2400 pixels, a reduced copy is estimated first: means of so
     many pixels that its longer side has at most 1600. What it tells, at full resolution, is in the
@@ -151,10 +154,9 @@ def estimate_windowed(
     grey = planes.mean(0)
     if float(grey.std()) < _LEAST_TEXTURE:
         Reporter(progress, 1, "Estimating the blur of the whole image").advance()
-        delta = grey.new_zeros(size, size)
-        delta[size // 2, size // 2] = 1
         note = "the image has no texture that could show blur"
-        return KernelField.uniform(delta, shape, {**facts, "confidence": 0.0, "note": note})
+        facts.update(confidence=0.0, note=note)
+        return KernelField.uniform(no_blur(size, grey), shape, facts)
     factor = reduction(shape)
     if factor == 1:
         start = _Start(WindowSettings(), size)
@@ -248,7 +250,10 @@ def _estimate(
     stride = round(layout.trial_stride * size)
     trials = Windows.on(shape, round(layout.trial_side * size), stride, layout.most_trials)
     scores = judge(trials.cut(grey), kernels, reporter.poll)
+    kernels = torch.cat([no_blur(size, grey)[None], kernels])
     weights = torch.softmax(-scores / layout.tolerance, dim=1)
+    used = weights.amax(0) > _LEAST_WEIGHT
+    kernels, weights = kernels[used], weights[:, used] / weights[:, used].sum(1, keepdim=True)
     confidence = _agreement(kernels, weights)
     kernels = in_place(kernels, weights.mean(0))
     mixing = trials.on_cells(weights, stride)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from blurfield.comparison import kernel_similarity
 
-from .evidence import Evidence
+from .evidence import Evidence, noise_floor, shared_noise
 from .kernels import align, shift
 
 if TYPE_CHECKING:
@@ -24,19 +24,57 @@ _RELATED = 0.5
 _GROWTH, _MOST_CUT = 0.5, 0.01
 #: With this power, the middle of the average kernel is its centre of mass.
 CENTRE_OF_MASS = 2.0
+#: Finest details relative to the noise up to which there are none, and from which there are enough
+#: of them for no blur to be an answer, and what that costs it where there are none.
+_DETAIL, _NO_DETAIL = (1.3, 1.6), 3.0
 #: Elements (windows × kernels × frequencies) that are compared at a time.
 _COMPARED = 1 << 23
 
 
 def judge(windows: Tensor, kernels: Tensor, poll: Callable[[], None]) -> Tensor:
-    """`Evidence` of each of the kernels (C, K, K) in each window (N, h, w): (N, C)."""
+    """`Evidence` of no blur and of kernels in each window of an image.
+
+    The windows share their noise, see `shared_noise`. No blur is an answer only where there are
+    details finer than the noise: elsewhere it would win where there is nothing to be seen.
+
+    Parameters
+    ----------
+    windows : Tensor
+        Parts of a blurry image, (N, h, w).
+    kernels : Tensor
+        (C, K, K).
+    poll : callable
+        Called between steps; may raise to stop.
+
+    Returns
+    -------
+    Tensor
+        Scores (N, 1 + C), first that of no blur; less is better.
+    """
+    size = int(kernels.shape[-1])
+    everything = torch.cat([no_blur(size, kernels)[None], kernels])
     pixels = windows.shape[-1] * windows.shape[-2]
-    chunk = max(1, _COMPARED // (pixels * len(kernels)))
-    scores = []
-    for start in range(0, len(windows), chunk):
+    parts = windows.split(max(1, _COMPARED // (pixels * len(everything))))
+    floors = []
+    for part in parts:
         poll()
-        scores.append(Evidence(windows[start : start + chunk], poll)(kernels[None]))
-    return torch.cat(scores)
+        floors.append(noise_floor(part))
+    noise, detail = shared_noise(torch.cat(floors), windows.mean((1, 2)))
+    scores = []
+    for part, its_noise in zip(parts, noise.split(len(parts[0])), strict=True):
+        poll()
+        scores.append(Evidence(part, poll, its_noise)(everything[None]))
+    found = torch.cat(scores)
+    nothing, enough = _DETAIL
+    found[:, 0] += _NO_DETAIL * ((enough - detail) / (enough - nothing)).clamp(0, 1)
+    return found
+
+
+def no_blur(size: int, like: Tensor) -> Tensor:
+    """The kernel (K, K) of no blur, K = `size`."""
+    kernel = like.new_zeros(size, size)
+    kernel[size // 2, size // 2] = 1
+    return kernel
 
 
 def common_frame(kernels: Tensor, poll: Callable[[], None]) -> Tensor:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 #: Steps that may give a gradient that is not finite within one report.
 _MOST_BAD_STEPS = 20
+#: A gradient is no use if it is longer than the usual one by this factor, which follows the last
+#: steps with this decay. The first steps say what is usual.
+_SPIKE, _MEMORY, _FIRST_STEPS = 20.0, 0.99, 100
 #: The learning rate follows time rather than steps when a call is limited by minutes.
 _SEED_STRIDE = 1_000_003
 
@@ -104,6 +107,7 @@ class Trainer:
             fused=device.type in {"cpu", "cuda"},
         )
         self.step, self.samples, self.seconds = 0, 0, 0.0
+        self._usual_norm = torch.zeros((), device=device)
         if resume:
             self._restore(load_state(self._folder, device))
         self._curves = Curves(self._folder, self.step if resume else 0)
@@ -131,6 +135,7 @@ class Trainer:
         self._optimizer.param_groups[0]["lr"] = rate
         self.step, self.samples = int(state["step"]), int(state["samples"])
         self.seconds = float(state["seconds"])
+        self._usual_norm.copy_(torch.as_tensor(state.get("gradient", 0.0)))
 
     def save(self) -> None:
         """Write the state of the run and the averaged weights, unless another process does."""
@@ -147,6 +152,7 @@ class Trainer:
                 "step": self.step,
                 "samples": self.samples,
                 "seconds": self.seconds,
+                "gradient": self._usual_norm,
                 "settings": self._settings.plain(),
             },
         )
@@ -250,7 +256,7 @@ class Trainer:
         terms["loss"].backward()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        good = norm.isfinite()
+        good = self._is_good(norm)
         scale = torch.where(good, (self._settings.schedule.clip / (norm + 1e-6)).clamp(max=1), 0.0)
         # On the device, without waiting for it: a step that went wrong changes nothing.
         for gradient in gradients:
@@ -265,6 +271,15 @@ class Trainer:
             "gradient": norm.detach(),
             "bad": (~good).float(),
         }
+
+    def _is_good(self, norm: Tensor) -> Tensor:
+        """Whether a gradient of this norm is to be followed; what is usual is learned from it."""
+        usual = self._usual_norm
+        spike = (norm > _SPIKE * usual) & (usual > 0) & (self.step >= _FIRST_STEPS)
+        good = norm.isfinite() & ~spike
+        memory = min(_MEMORY, self.step / (1 + self.step))
+        usual.copy_(torch.where(good, torch.lerp(norm, usual, memory), usual))
+        return good
 
     def _update_average(self) -> None:
         decay = min(self._settings.schedule.average, (1 + self.step) / (10 + self.step))
@@ -343,8 +358,8 @@ class Trainer:
         bad = round(figures.pop("bad") * record.steps)
         if bad > min(_MOST_BAD_STEPS, record.steps - 1) or not math.isfinite(figures["loss"]):
             raise FloatingPointError(
-                f"{bad} of the last {record.steps} steps had gradients that are not finite; "
-                "resume with a lower learning rate"
+                f"{bad} of the last {record.steps} steps had gradients that are not finite, or far "
+                "longer than usual; resume with a lower learning rate"
             )
         if not self._processes.first:
             return
