@@ -14,8 +14,8 @@ from blurfield.estimation.evidence import (
     Evidence,
     SparsityEvidence,
     SpectralEvidence,
-    noise_floor,
-    shared_noise,
+    quiet_noise,
+    share_noise,
 )
 from blurfield.estimation.kernels import (
     align,
@@ -300,34 +300,39 @@ def test_windows_are_judged_one_like_all():
     image = squares(1, (96, 96), seed=5)[0]
     kernels = torch.stack([hook(), hook().T])
     windows = Windows.on((96, 96), 48, 48, 10).cut(blur(image[None], kernels[:1])[0])
-    together = judge(windows, kernels, lambda: None)
+    quiet = torch.tensor(0.003)
+    together = judge(windows, kernels, quiet, lambda: None)
     assert together.shape == (4, 3)
-    lowest = int(noise_floor(windows).div(windows.mean((1, 2))).argmin())
-    alone = judge(windows[lowest : lowest + 1], kernels, lambda: None)
-    assert torch.allclose(alone[0], together[lowest])
+    assert torch.allclose(judge(windows[2:3], kernels, quiet, lambda: None)[0], together[2])
     assert int((together[:, 1] < together[:, 2]).sum()) >= 3
 
 
-def test_no_blur_is_an_answer_where_there_are_fine_details_only():
-    sharp = squares(1, (96, 192), seed=5)[0]
+def test_no_blur_is_an_answer_only_where_there_are_fine_details():
     generator = torch.Generator().manual_seed(3)
-    texture = 0.5 + 0.2 * torch.rand(sharp.shape, generator=generator)
-    noise = 0.003 * torch.randn(sharp.shape, generator=generator)
-    image = (0.5 * sharp + 0.5 * texture)[None]
+    texture = 0.5 + 0.2 * torch.rand(96, 192, generator=generator)
+    noise = 0.003 * torch.randn(96, 192, generator=generator)
+    image = 0.5 * squares(1, (96, 192), seed=5)[0] + 0.5 * texture
     kernel = hook()[None]
-    blurred = blur(image, kernel)[0]
-    half = torch.cat([image[0, :, :96], blurred[:, 96:]], 1) + noise
-    windows = Windows.on((96, 192), 96, 96, 10).cut(half)
-    scores = judge(windows, kernel, lambda: None)
-    assert scores[0, 0] < scores[0, 1]  # sharp
-    assert scores[1, 1] < scores[1, 0]  # blurred
-    plain = torch.full((1, 96, 96), 0.5) + noise[None, :, :96]
-    both = judge(torch.cat([plain, windows[1:]]), kernel, lambda: None)
-    assert both[0, 0] > both[0, 1] + 1  # nothing to be seen says nothing about blur
+    blurred = blur(image[None], kernel)[0]
+    plain = torch.full((96, 96), 0.5)
+    image = torch.cat([image[:, :96], blurred[:, 96:], plain], 1)
+    image[:, :192] += noise
+    image[:, 192:] += noise[:, :96]
+    windows = Windows.on((96, 288), 96, 96, 10).cut(image)
+    sharp, blurry, nothing = judge(windows, kernel, quiet_noise(image), lambda: None)
+    assert sharp[0] < sharp[1]
+    assert blurry[1] < blurry[0]
+    assert nothing[0] > nothing[1] + 1
 
 
 def test_noise_is_shared_by_the_windows_of_an_image():
-    floors = torch.tensor([1e-4, 4e-4, 1e-2])
-    noise, detail = shared_noise(floors, torch.tensor([0.25, 1.0, 0.25]))
-    assert torch.allclose(detail, torch.tensor([1.0, 1.0, 10.0]))
-    assert torch.allclose(noise, torch.tensor([1e-4, 4e-4, 1.69e-4]))
+    generator = torch.Generator().manual_seed(4)
+    noise = torch.randn(192, 192, generator=generator)
+    bright, dark = 0.8 + 0.01 * noise, 0.2 + 0.005 * noise
+    rough = 0.2 + 0.05 * noise
+    image = torch.cat([bright, dark, rough])
+    quiet = quiet_noise(image)
+    assert float(quiet) == pytest.approx(0.0112, rel=0.15)
+    found, detail = share_noise(torch.stack([bright, dark, rough]), quiet)
+    assert found.sqrt().tolist() == pytest.approx([0.01, 0.005, 1.3 * 0.005], rel=0.15)
+    assert detail.tolist() == pytest.approx([1, 1, 10], rel=0.15)

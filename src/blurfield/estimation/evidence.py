@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from blurfield.sparsity import gradient_spread
+from blurfield.windows import Windows
 
 from .spectral import laplacian_spectrum, transfer_function
 
@@ -22,9 +23,11 @@ _EXPONENT = 1.2
 _LOWEST, _HIGHEST = 0.04, 0.35
 #: Noise floor: at least this standard deviation, relative to white.
 _LEAST_NOISE = 3e-3
-#: Least mean brightness, and how much more noise than where there is least of it (a factor to its
-#: standard deviation, beside that of the brightness) passes for noise.
+#: Least mean brightness, and the factor to the noise of the quiet parts of an image up to which it
+#: passes for noise elsewhere.
 _DARK, _VARIATION = 1e-3, 1.3
+#: Sides of the squares among which those are looked for, their largest number, and the quantile.
+_SQUARE, _MOST_SQUARES, _QUIET = 48, 2000, 0.05
 #: Steps towards the most likely brightness of the texture.
 _SCORING_STEPS = 8
 #: What a kernel gains if the gradients of the image that it leads to are sparser by a factor e.
@@ -169,31 +172,48 @@ def noise_floor(images: Tensor) -> Tensor:
     return _floor(_periodogram(images), _frequencies(shape, images))
 
 
-def shared_noise(floors: Tensor, brightness: Tensor) -> tuple[Tensor, Tensor]:
-    """Noise of the windows of one image, and how much of their `noise_floor` is detail.
+def quiet_noise(image: Tensor) -> Tensor:
+    """Noise of an image (H, W) where there are the fewest details, relative to `noise_unit`.
 
-    Noise is about the same everywhere in an image: in linear light, its standard deviation grows
-    with the root of the brightness, whether it comes from photons or was even in encoded values.
-    So the window with the least tells what is noise in the others, where sharp texture looks like
-    it.
+    A low quantile over small squares, as a standard deviation.
+    """
+    shape = (int(image.shape[0]), int(image.shape[1]))
+    squares = Windows.on(shape, _SQUARE, _SQUARE, _MOST_SQUARES).cut(image)
+    return (noise_floor(squares).sqrt() / noise_unit(squares)).quantile(_QUIET)
+
+
+def noise_unit(images: Tensor) -> Tensor:
+    """What the noise of images (N, H, W) is proportional to within a photograph, (N,).
+
+    In linear light, the standard deviation grows with the root of the brightness, whether the noise
+    comes from photons or was even in encoded values.
+    """
+    return images.mean((-2, -1)).clamp_min(_DARK).sqrt()
+
+
+def share_noise(windows: Tensor, quiet: Tensor) -> tuple[Tensor, Tensor]:
+    """Noise of windows of one image, and how much of their `noise_floor` is fine detail.
+
+    Where there is sharp texture, it looks like noise; the rest of the image tells what is.
 
     Parameters
     ----------
-    floors, brightness : Tensor
-        `noise_floor` of the windows, and their means, (N,).
+    windows : Tensor
+        (N, H, W), white 1.
+    quiet : Tensor
+        `quiet_noise` of the image.
 
     Returns
     -------
     noise : Tensor
-        Variance of the noise, (N,), at most `floors`.
+        Variance of the noise, (N,), at most `noise_floor`.
     detail : Tensor
-        Root of the noise floor, relative to that of the window where it is lowest, (N,), ≥ 1.
+        Root of the noise floor, relative to what is noise, (N,).
     """
-    unit = brightness.clamp_min(_DARK).sqrt()
-    ratio = floors.sqrt() / unit
-    lowest = ratio.min()
-    most = (_VARIATION * lowest * unit).clamp_min(_LEAST_NOISE)
-    return torch.minimum(floors, most.square()), ratio / lowest
+    floor = noise_floor(windows)
+    usual = quiet * noise_unit(windows)
+    most = (_VARIATION * usual).clamp_min(_LEAST_NOISE)
+    return torch.minimum(floor, most.square()), floor.sqrt() / usual
 
 
 def _periodogram(images: Tensor) -> Tensor:

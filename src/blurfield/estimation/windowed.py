@@ -14,6 +14,7 @@ from blurfield.field import KernelField
 from blurfield.windows import Windows
 
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
+from .evidence import quiet_noise
 from .learned_gradients import load_gradients
 from .reduced import lifted, reduced_copy, reduction
 from .windows import common_frame, in_place, judge, no_blur
@@ -249,7 +250,7 @@ def _estimate(
     reporter.advance(0, "Comparing the kernels")
     stride = round(layout.trial_stride * size)
     trials = Windows.on(shape, round(layout.trial_side * size), stride, layout.most_trials)
-    scores = judge(trials.cut(grey), kernels, reporter.poll)
+    scores = judge(trials.cut(grey), kernels, quiet_noise(grey), reporter.poll)
     kernels = torch.cat([no_blur(size, grey)[None], kernels])
     weights = torch.softmax(-scores / layout.tolerance, dim=1)
     used = weights.amax(0) > _LEAST_WEIGHT

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from blurfield.comparison import kernel_similarity
 
-from .evidence import Evidence, noise_floor, shared_noise
+from .evidence import Evidence, share_noise
 from .kernels import align, shift
 
 if TYPE_CHECKING:
@@ -25,17 +25,18 @@ _GROWTH, _MOST_CUT = 0.5, 0.01
 #: With this power, the middle of the average kernel is its centre of mass.
 CENTRE_OF_MASS = 2.0
 #: Finest details relative to the noise up to which there are none, and from which there are enough
-#: of them for no blur to be an answer, and what that costs it where there are none.
-_DETAIL, _NO_DETAIL = (1.3, 1.6), 3.0
+#: of them for no blur to be an answer; what it costs it that there are none, and what it gains each
+#: time that they double beyond enough, so many times.
+_DETAIL, _LACKING, _PLENTY, _MOST_PLENTY = (1.5, 2.0), 3.0, 0.3, 1.5
 #: Elements (windows × kernels × frequencies) that are compared at a time.
 _COMPARED = 1 << 23
 
 
-def judge(windows: Tensor, kernels: Tensor, poll: Callable[[], None]) -> Tensor:
+def judge(windows: Tensor, kernels: Tensor, quiet: Tensor, poll: Callable[[], None]) -> Tensor:
     """`Evidence` of no blur and of kernels in each window of an image.
 
-    The windows share their noise, see `shared_noise`. No blur is an answer only where there are
-    details finer than the noise: elsewhere it would win where there is nothing to be seen.
+    No blur is an answer only where there are fine details that stand out of the noise: otherwise
+    it would win where there is nothing to be seen.
 
     Parameters
     ----------
@@ -43,6 +44,8 @@ def judge(windows: Tensor, kernels: Tensor, poll: Callable[[], None]) -> Tensor:
         Parts of a blurry image, (N, h, w).
     kernels : Tensor
         (C, K, K).
+    quiet : Tensor
+        `quiet_noise` of the image.
     poll : callable
         Called between steps; may raise to stop.
 
@@ -54,20 +57,19 @@ def judge(windows: Tensor, kernels: Tensor, poll: Callable[[], None]) -> Tensor:
     size = int(kernels.shape[-1])
     everything = torch.cat([no_blur(size, kernels)[None], kernels])
     pixels = windows.shape[-1] * windows.shape[-2]
-    parts = windows.split(max(1, _COMPARED // (pixels * len(everything))))
-    floors = []
-    for part in parts:
-        poll()
-        floors.append(noise_floor(part))
-    noise, detail = shared_noise(torch.cat(floors), windows.mean((1, 2)))
-    scores = []
-    for part, its_noise in zip(parts, noise.split(len(parts[0])), strict=True):
-        poll()
-        scores.append(Evidence(part, poll, its_noise)(everything[None]))
-    found = torch.cat(scores)
+    chunk = max(1, _COMPARED // (pixels * len(everything)))
     nothing, enough = _DETAIL
-    found[:, 0] += _NO_DETAIL * ((enough - detail) / (enough - nothing)).clamp(0, 1)
-    return found
+    scores = []
+    for part in windows.split(chunk):
+        poll()
+        noise, detail = share_noise(part, quiet)
+        found = Evidence(part, poll, noise)(everything[None])
+        lacking = ((enough - detail) / (enough - nothing)).clamp(0, 1)
+        found[:, 0] += _LACKING * lacking - _PLENTY * (detail / enough).log2().clamp(
+            0, _MOST_PLENTY
+        )
+        scores.append(found)
+    return torch.cat(scores)
 
 
 def no_blur(size: int, like: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ _AREA, _RADII = 60**2, (1.5, 5.0)
 _LEAST_LAMP = 0.25
 
 #: Kinds of scenes in which nothing is clipped.
-KINDS = {kind: SETTINGS[kind] for kind in ("uniform", "segments", "rotation")}
+KINDS = {kind: SETTINGS[kind] for kind in ("uniform", "segments", "rotation", "object")}
 #: Kinds of scenes in which light is clipped before it is encoded, each with 1 % noise.
 CLIPPED_KINDS = {
     "saturated": SETTINGS["saturated"],
