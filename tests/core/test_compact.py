@@ -12,7 +12,7 @@ import blurfield
 from blurfield import Cancelled, KernelField
 from blurfield.checkpoints import write_checkpoint
 from blurfield.estimation import compact, installed_models
-from blurfield.estimation.compact_network import CompactNetwork
+from blurfield.estimation.compact_network import CompactNetwork, limited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,3 +149,15 @@ def test_installed_weights_make_the_model_available(
     assert "compact" in installed_models()
     field = blurfield.estimate(picture(64, 64), model="compact")
     assert field.metadata["weights"]["name"] == "mine"
+
+
+def test_features_cannot_grow_without_limit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    usual = torch.randn(2, 3, 8, 8, generator=generator)
+    assert torch.equal(limited(usual), usual)
+    strong = torch.stack([usual[0], 1e6 * usual[1]])
+    found = limited(strong)
+    assert torch.equal(found[0], usual[0])
+    assert float(found[1].square().mean().sqrt()) == pytest.approx(32, rel=1e-3)
+    assert torch.allclose(found[1] / found[1].norm(), usual[1] / usual[1].norm(), atol=1e-6)
+    assert limited(strong.bfloat16()).dtype == torch.bfloat16

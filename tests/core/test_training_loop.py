@@ -120,6 +120,26 @@ def test_steps_that_go_wrong_change_nothing(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_gradients_far_longer_than_usual_are_not_followed(
+    task: DenoiserTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = RunSettings(
+        batch=4, side=16, steps=130, report_seconds=0, schedule=Schedule(warmup=4)
+    )
+    trainer = Trainer(task, settings, tmp_path / "run", device=CPU, say=lambda _: None)
+    plain = task.losses
+
+    def explode(*arguments: Any) -> dict[str, torch.Tensor]:
+        terms = plain(*arguments)
+        return {**terms, "loss": terms["loss"] * (1e6 if trainer.step == 120 else 1.0)}
+
+    monkeypatch.setattr(task, "losses", explode)
+    with pytest.raises(FloatingPointError, match="far longer than usual"):
+        trainer.run()
+    assert trainer.step == 121
+    run(task, tmp_path / "whole", 130)  # without it, nothing is amiss
+
+
 @pytest.mark.parametrize("resume", [True, False])
 def test_runs_are_neither_overwritten_nor_made_up(
     task: DenoiserTask, tmp_path: Path, resume: bool

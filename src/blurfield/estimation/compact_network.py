@@ -223,7 +223,8 @@ def limited(x: Tensor) -> Tensor:
     """
     size = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True, dtype=torch.float32)
     size = size / math.sqrt(x[0].numel())
-    return x * (_STRONG / size.clamp_min(_STRONG)).to(x.dtype)
+    weaker: Tensor = x * (_STRONG / size.clamp_min(_STRONG)).to(x.dtype)
+    return weaker
 
 
 class _Block(nn.Module):

@@ -221,7 +221,8 @@ def _periodogram(images: Tensor) -> Tensor:
     taper = _hann((int(images.shape[-2]), int(images.shape[-1])), images).sqrt()
     mean = (images * taper).sum((-2, -1), keepdim=True) / taper.sum()
     spectrum = torch.fft.rfft2((images - mean) * taper)
-    return (spectrum.real.square() + spectrum.imag.square()) / taper.square().sum()
+    power: Tensor = (spectrum.real.square() + spectrum.imag.square()) / taper.square().sum()
+    return power
 
 
 def _floor(power: Tensor, frequency: Tensor) -> Tensor:
@@ -229,7 +230,8 @@ def _floor(power: Tensor, frequency: Tensor) -> Tensor:
     # Where the signal of a blurry image is weakest there is nothing but noise.
     corner = power[:, frequency > 0.4]
     floor = corner.quantile(0.3, dim=-1) / 0.357  # that quantile of the unit exponential
-    return floor.clamp_min(_LEAST_NOISE**2)
+    variance: Tensor = floor.clamp_min(_LEAST_NOISE**2)
+    return variance
 
 
 def _hann(shape: tuple[int, int], like: Tensor) -> Tensor:
