@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional
 
+from blurfield.grid import read_block
 from blurfield.operator import BlurOperator
 from blurfield.windows import Windows
 
@@ -32,6 +33,11 @@ _AROUND = 1
 _DARK = 0.01
 #: Squares below this are nothing.
 _LEAST_SQUARE = 1e-9
+#: Kernels with more of their light than this on one tap don't blur, and what the logarithm of the
+#: odds loses beside regions that are not blurred at all.
+_ONE_TAP, _BESIDE_SHARP = 0.8, 8.0
+#: Logarithm of the misfit below which it says no more: there fine details were taken for noise.
+_LEAST_MISFIT = -0.8
 #: Noise with which the odds are as they are, and beyond which they change no further.
 _USUAL_NOISE, _NOISE_RANGE = 0.01, (0.005, 0.0115)
 
@@ -80,7 +86,8 @@ def doubt_in_estimate(
         p = o / (1 + o),
         o = 1.65 · misfit^−2.25 · amplification^−1.9 · sparsity^55 · (noise / 0.01)^1.9
 
-    The misfit is the mean squared residual, in units of the noise. The amplification is how much
+    The misfit is the mean squared residual, in units of the noise, and at least e^−0.8: less means
+    that fine details were taken for noise. The amplification is how much
     restoration has changed the image, relative to how much the field's blur changes the blurry
     image once more, both as mean squares: where restoring takes much more light from place to
     place than blurring did, it mostly takes it to wrong places. The sparsity is how many times
@@ -88,6 +95,10 @@ def doubt_in_estimate(
     three are found in windows of four kernel sizes, and ln o is averaged over neighbouring ones.
     The noise is that of the blurry image at medium brightness, from 0.005 to 0.0115: the less
     there is, the more exactly a kernel is followed, and the more its errors show.
+
+    Where a part of the image is not blurred at all, kernels around it are mixtures of what moves
+    and what does not, and the odds fall by up to e⁻⁸: with the share of such pixels in a window or
+    a neighbouring one.
 
     Parameters
     ----------
@@ -115,7 +126,7 @@ def doubt_in_estimate(
         return torch.zeros_like(misfit)
     windows = judged_windows(field)
     found = evidence(sharp, blurry, misfit, noise, field, windows, channels, poll)
-    return doubt_by(found, windows, smoothing)
+    return doubt_by(found, windows, smoothing, still=sharp_share(field, windows))
 
 
 def judged_windows(field: KernelField) -> Windows:
@@ -125,8 +136,17 @@ def judged_windows(field: KernelField) -> Windows:
     return Windows.every(field.shape, side, stride, (row, column))
 
 
-def doubt_by(found: Tensor, windows: Windows, smoothing: float, trust: Trust = TRUST) -> Tensor:
-    """Return what `doubt_in_estimate` does for the `evidence` (4, N) in its windows."""
+def doubt_by(
+    found: Tensor,
+    windows: Windows,
+    smoothing: float,
+    trust: Trust = TRUST,
+    still: Tensor | None = None,
+) -> Tensor:
+    """Return what `doubt_in_estimate` does for the `evidence` (4, N) in its windows.
+
+    `still` is the `sharp_share` of the windows, (N,); nothing is sharp by default.
+    """
     odds = functional.avg_pool2d(
         windows.grid(_log_odds(found, trust)[:, None]),
         2 * _AROUND + 1,
@@ -134,8 +154,22 @@ def doubt_by(found: Tensor, windows: Windows, smoothing: float, trust: Trust = T
         padding=_AROUND,
         count_include_pad=False,
     )
+    if still is not None:
+        beside = functional.max_pool2d(
+            windows.grid(still[:, None])[None], 2 * _AROUND + 1, stride=1, padding=_AROUND
+        )[0]
+        odds -= _BESIDE_SHARP * beside
     doubt = odds.sub_(math.log(smoothing)).neg_().sigmoid_()
     return windows.on_pixels(doubt.flatten(1).T)
+
+
+def sharp_share(field: KernelField, windows: Windows) -> Tensor:
+    """How much of each window is not blurred at all, according to a field, in [0, 1], (N,)."""
+    still = field.basis.flatten(1).amax(1) > _ONE_TAP
+    share = field.mixing[still].sum(0, keepdim=True)
+    height, width = field.shape
+    whole = read_block(share, field.shape, slice(0, height), slice(0, width))
+    return windows.cut(whole[0]).mean((-2, -1))
 
 
 def evidence(
@@ -172,6 +206,7 @@ def evidence(
 def _log_odds(found: Tensor, trust: Trust) -> Tensor:
     """Logarithm of the odds o in each window, (N,), by its `evidence`, (4, N)."""
     misfit, amplification, mirror, noise = found
+    misfit = misfit.clamp_min(_LEAST_MISFIT)
     odds: Tensor = (
         trust.prior
         - trust.misfit * misfit
