@@ -12,7 +12,7 @@ from torch import Tensor
 import blurfield
 from blurfield import KernelField
 from blurfield.operator import BlurOperator
-from blurfield.restoration.estimated import doubt_by, doubt_in_estimate
+from blurfield.restoration.estimated import doubt_by, doubt_in_estimate, sharp_share
 from blurfield.restoration.estimated import evidence as find_evidence
 from blurfield.restoration.methods import is_estimated
 from blurfield.restoration.mirror import mirror_evidence
@@ -134,6 +134,30 @@ def test_little_noise_raises_doubt() -> None:
         doubt_by(torch.cat([rest, level.log()[None]]), WINDOWS, 1.0).mean() for level in levels
     ]
     assert doubts[1] > doubts[2] > doubts[3]
+
+
+def test_fine_details_taken_for_noise_are_no_evidence() -> None:
+    sharp = scene()[0]
+    low, lower = (doubt(sharp, hook(), misfit) for misfit in (0.4, 0.01))
+    assert torch.allclose(low, lower)
+
+
+def test_beside_what_is_sharp_nothing_is_trusted() -> None:
+    no_blur = torch.zeros(9, 9)
+    no_blur[4, 4] = 1
+    mixing = torch.zeros(2, 4, 12)
+    mixing[1] = 1
+    mixing[:, :, 9:] = torch.tensor([0.9, 0.1])[:, None, None]
+    part = KernelField(torch.stack([no_blur, hook()]), mixing, (96, 288))
+    windows = Windows.on((96, 288), 96, 48, 100)
+    still = sharp_share(part, windows)
+    assert still.shape == (5,)
+    assert float(still[:3].max()) == 0
+    assert still[3:].tolist() == pytest.approx([0.22, 0.68], abs=0.05)
+    found = torch.zeros(4, 5)
+    plain, aware = doubt_by(found, windows, 1.0), doubt_by(found, windows, 1.0, still=still)
+    assert torch.allclose(aware[..., :80], plain[..., :80])
+    assert float(aware[..., 240:].min()) > float(plain[..., 240:].max()) + 0.2
 
 
 def test_channels_are_noisier_than_their_mean() -> None:

@@ -72,7 +72,7 @@ def test_cases() -> None:
         ("lights", 0.01, True),
     ]
     assert [case.uniform for case in found] == [True, True, False]
-    assert len(cases(None, (0.01,))) == 5
+    assert len(cases(None, (0.01,))) == 6
 
 
 def test_middle() -> None:
@@ -264,7 +264,7 @@ def test_estimated_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"kinds": ["wobbly"]}, "known: uniform, segments, rotation, saturated, lights"),
+        ({"kinds": ["wobbly"]}, "known: uniform, segments, rotation, object, saturated, lights"),
         ({"methods": ["sharpen"]}, "no method 'sharpen'"),
         ({"estimator": "oracle"}, "'oracle' is not installed"),
         ({"noise": [-1]}, "levels of noise"),

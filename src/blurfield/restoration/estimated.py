@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from blurfield.field import KernelField
 
-__all__ = ["TRUST", "Trust", "doubt_by", "doubt_in_estimate", "evidence", "judged_windows"]
+__all__ = [
+    "TRUST",
+    "Trust",
+    "doubt_by",
+    "doubt_in_estimate",
+    "evidence",
+    "judged_windows",
+    "sharp_share",
+]
 
 #: Sides of the windows that are judged, and distances between them, in kernel sizes.
 _SIDE, _STRIDE = 4, 2
