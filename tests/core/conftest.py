@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from small_series import Estimator
 
-from blurfield import checkpoint_files, checkpoints
+from blurfield import checkpoint_files, checkpoints, precision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,12 @@ def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = checkpoints.user_folder()
     path.mkdir(parents=True)
     return path
+
+
+@pytest.fixture
+def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks compute in single precision, also on CPUs that are faster in half precision."""
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: False)
 
 
 @pytest.fixture

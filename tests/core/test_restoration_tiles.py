@@ -19,6 +19,9 @@ from blurfield.restoration.pilot import pilot_part
 from blurfield.restoration.tiles import bytes_needed, deblur_in_tiles
 from blurfield.restoration.trust import local_doubt
 
+#: In half precision, networks round differently in tiles.
+pytestmark = pytest.mark.usefixtures("single_precision")
+
 #: Memory for tiles of about so many pixels, which are fewer than those of the image.
 SMALL = bytes_needed((48, 290), 3)
 #: Networks are slow, and each of their steps makes the same demands on the overlap.

@@ -24,6 +24,9 @@ from blurfield.simulation import linear_kernel
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: What is compared with sums by hand is not to be rounded to half precision.
+pytestmark = pytest.mark.usefixtures("single_precision")
+
 CONFIG = {
     "width": 4,
     "encoder": [1, 1],

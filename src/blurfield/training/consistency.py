@@ -55,10 +55,12 @@ def reblur_errors(restored: Tensor, blurry: Tensor, fields: Sequence[KernelField
             f"there are {len(restored)} restored images, {len(blurry)} blurry ones and "
             f"{len(fields)} fields; each needs one of the others"
         )
-    light = decode(restored.float(), GAMMA)
-    return torch.stack(
-        [_error(*triple) for triple in zip(light, blurry.float(), fields, strict=True)]
-    )
+    # Half precision is for networks: sums of coefficients would not be 1 any more.
+    with torch.autocast(restored.device.type, enabled=False):
+        light = decode(restored.float(), GAMMA)
+        return torch.stack(
+            [_error(*triple) for triple in zip(light, blurry.float(), fields, strict=True)]
+        )
 
 
 def _error(light: Tensor, target: Tensor, field: KernelField) -> Tensor:

@@ -79,7 +79,7 @@ class RestorerTask:
         own = self._loss(restored, batch.sharp)
         terms = {"loss": own, "own": own}
         if self._weight:
-            terms["reblur"] = reblur_errors(restored, batch.blurry, batch.fields()).mean()
+            terms["reblur"] = _unexplained(restored, batch).mean()
             terms["loss"] = own + self._weight * terms["reblur"]
         error = (restored - batch.sharp).detach()
         return {**terms, "psnr": -10 * error.square().mean().log10()}
@@ -99,13 +99,20 @@ class RestorerTask:
             restored = network(batch.blurry).float().clamp(0, 1)
             restored_psnr.append(_psnr(restored, batch.sharp))
             blurry_psnr.append(_psnr(batch.blurry, batch.sharp))
-            errors.append(reblur_errors(restored, batch.blurry, batch.fields()))
+            errors.append(_unexplained(restored, batch))
         psnr = torch.cat(restored_psnr).mean()
         return {
             "psnr": float(psnr),
             "gain": float(psnr - torch.cat(blurry_psnr).mean()),
             "reblur_rms": float(torch.cat(errors).mean().sqrt()),
         }
+
+
+def _unexplained(restored: Tensor, batch: RestorationBatch) -> Tensor:
+    """`reblur_errors` of a batch."""
+    # Fields are cut to samples in single precision, in which their coefficients sum to 1.
+    with torch.autocast(restored.device.type, enabled=False):
+        return reblur_errors(restored, batch.blurry, batch.fields())
 
 
 def _psnr(images: Tensor, truth: Tensor) -> Tensor:
