@@ -63,10 +63,10 @@ def seconds():
 
 @pytest.fixture(scope="module")
 def large_scene(scene):
-    """The same of sixteen times the size, for what is quick."""
+    """The same of 100 times the size, for what is quick."""
     sharp, image, truth = scene
-    field = KernelField(truth.basis, truth.mixing, (4 * sharp.shape[0], 4 * sharp.shape[1]))
-    return np.tile(sharp, (4, 4)), np.tile(image, (4, 4)), field
+    field = KernelField(truth.basis, truth.mixing, (10 * sharp.shape[0], 10 * sharp.shape[1]))
+    return np.tile(sharp, (10, 10)), np.tile(image, (10, 10)), field
 
 
 # ----------------------------------------------------------------- what widgets work on
