@@ -95,14 +95,14 @@ def doubt_in_estimate(
         o = 1.65 · misfit^−2.25 · amplification^−1.9 · sparsity^55 · (noise / 0.01)^1.9
 
     The misfit is the mean squared residual, in units of the noise, and at least e^−0.8: less means
-    that fine details were taken for noise. The amplification is how much
-    restoration has changed the image, relative to how much the field's blur changes the blurry
-    image once more, both as mean squares: where restoring takes much more light from place to
-    place than blurring did, it mostly takes it to wrong places. The sparsity is how many times
-    sparser gradients are with the kernel than with its mirror image, see `mirror_evidence`. These
-    three are found in windows of four kernel sizes, and ln o is averaged over neighbouring ones.
-    The noise is that of the blurry image at medium brightness, from 0.005 to 0.0115: the less
-    there is, the more exactly a kernel is followed, and the more its errors show.
+    that fine details were taken for noise. The amplification is how much restoration has changed
+    the image, relative to how much the field's blur changes the blurry image once more, both as
+    mean squares: where restoring takes much more light from place to place than blurring did, it
+    mostly takes it to wrong places. The sparsity is how many times sparser gradients are with the
+    kernel than with its mirror image, see `mirror_evidence`. These three are found in windows of
+    four kernel sizes, and ln o is averaged over neighbouring ones. The noise is that of the blurry
+    image at medium brightness, from 0.005 to 0.0115: the less there is, the more exactly a kernel
+    is followed, and the more its errors show.
 
     Where a part of the image is not blurred at all, kernels around it are mixtures of what moves
     and what does not, and the odds fall by up to e⁻⁸: with the share of such pixels in a window or
