@@ -73,7 +73,7 @@ def test_killed_and_continued_is_the_same(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     run = start(parts, count)
     until = time.monotonic() + 250
-    while len(list(parts.glob("images/*.tif"))) < 2 and time.monotonic() < until:
+    while len(list(parts.glob("images/[0-9]*.tif"))) < 2 and time.monotonic() < until:
         time.sleep(0.05)
     run.send_signal(signal.SIGKILL)
     assert run.wait(30) == -signal.SIGKILL

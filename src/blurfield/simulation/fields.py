@@ -79,8 +79,17 @@ def random_segments(
         coarse = torch.randn((1, 1, *knots), generator=generator, device=device)
         landscape = interpolate(coarse, size=shape, mode="bicubic", align_corners=True).flatten()
         landscape[labels > 0] = -torch.inf
-        labels[landscape.argsort(descending=True, stable=True)[: areas[label]]] = label
+        poll()
+        labels[_highest(landscape, areas[label])] = label
     return labels.reshape(height, width)
+
+
+def _highest(values: Tensor, count: int) -> Tensor:
+    """Indices of the highest of many values (N,), of equal ones those that come first."""
+    # Sorting all pixels of a large image would take seconds in which nothing can be stopped.
+    least = values.kthvalue(len(values) - count + 1).values
+    above = (values > least).nonzero()[:, 0]
+    return torch.cat([above, (values == least).nonzero()[: count - len(above), 0]])
 
 
 def segment_field(
@@ -333,12 +342,18 @@ def _soft_field(
     poll: Callable[[], None],
 ) -> KernelField:
     """Field of masks (n, H, W), each blurred with its kernel, normalised to sum 1."""
-    each = zip(masks, kernels, strict=True)
-    soft = torch.stack([_blur(mask, kernel, poll) for mask, kernel in each])
+    # One map after the other, in place: maps of large images take long to write.
+    soft = torch.empty_like(masks)
+    for place, mask, kernel in zip(soft, masks, kernels, strict=True):
+        place.copy_(_blur(mask, kernel, poll))
     # Where outlines blur away from each other all masks may be faint; nowhere are all of them 0
     # except by that, and there the hard mask stands in.
     total = soft.sum(dim=0)
-    soft = torch.where(total > 1e-3, soft / total.clamp_min(1e-3), masks)
+    faint = total <= 1e-3
+    total.clamp_min_(1e-3)
+    for place, mask in zip(soft, masks, strict=True):
+        poll()
+        place.div_(total).copy_(torch.where(faint, mask, place))
     return KernelField(kernels, soft, shape, metadata)
 
 
