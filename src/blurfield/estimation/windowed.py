@@ -11,13 +11,14 @@ from torch.nn import functional
 
 from blurfield.compute import Reporter, part_of
 from blurfield.field import KernelField
+from blurfield.no_blur import no_blur
 from blurfield.windows import Windows
 
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
 from .evidence import quiet_noise
 from .learned_gradients import load_gradients
 from .reduced import lifted, reduced_copy, reduction
-from .windows import common_frame, in_place, judge, no_blur
+from .windows import common_frame, in_place, judge
 
 if TYPE_CHECKING:
     import os
@@ -157,7 +158,7 @@ def estimate_windowed(
         Reporter(progress, 1, "Estimating the blur of the whole image").advance()
         note = "the image has no texture that could show blur"
         facts.update(confidence=0.0, note=note)
-        return KernelField.uniform(no_blur(size, grey), shape, facts)
+        return KernelField.uniform(no_blur(size, grey.device, grey.dtype), shape, facts)
     factor = reduction(shape)
     if factor == 1:
         start = _Start(WindowSettings(), size)
@@ -251,7 +252,7 @@ def _estimate(
     stride = round(layout.trial_stride * size)
     trials = Windows.on(shape, round(layout.trial_side * size), stride, layout.most_trials)
     scores = judge(trials.cut(grey), kernels, quiet_noise(grey), reporter.poll)
-    kernels = torch.cat([no_blur(size, grey)[None], kernels])
+    kernels = torch.cat([no_blur(size, grey.device, grey.dtype)[None], kernels])
     weights = torch.softmax(-scores / layout.tolerance, dim=1)
     used = weights.amax(0) > _LEAST_WEIGHT
     kernels, weights = kernels[used], weights[:, used] / weights[:, used].sum(1, keepdim=True)

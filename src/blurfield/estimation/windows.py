@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from blurfield.comparison import kernel_similarity
+from blurfield.no_blur import no_blur
 
 from .evidence import Evidence, share_noise
 from .kernels import align, shift
@@ -54,8 +55,8 @@ def judge(windows: Tensor, kernels: Tensor, quiet: Tensor, poll: Callable[[], No
     Tensor
         Scores (N, 1 + C), first that of no blur; less is better.
     """
-    size = int(kernels.shape[-1])
-    everything = torch.cat([no_blur(size, kernels)[None], kernels])
+    still = no_blur(int(kernels.shape[-1]), kernels.device, kernels.dtype)
+    everything = torch.cat([still[None], kernels])
     pixels = windows.shape[-1] * windows.shape[-2]
     chunk = max(1, _COMPARED // (pixels * len(everything)))
     nothing, enough = _DETAIL
@@ -70,13 +71,6 @@ def judge(windows: Tensor, kernels: Tensor, quiet: Tensor, poll: Callable[[], No
         )
         scores.append(found)
     return torch.cat(scores)
-
-
-def no_blur(size: int, like: Tensor) -> Tensor:
-    """The kernel (K, K) of no blur, K = `size`."""
-    kernel = like.new_zeros(size, size)
-    kernel[size // 2, size // 2] = 1
-    return kernel
 
 
 def common_frame(kernels: Tensor, poll: Callable[[], None]) -> Tensor:

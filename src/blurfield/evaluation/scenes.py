@@ -12,6 +12,7 @@ import torch
 from blurfield.boundary import extend
 from blurfield.field import KernelField
 from blurfield.images import LinearImage, encode
+from blurfield.no_blur import no_blur
 from blurfield.operator import BlurOperator
 from blurfield.simulation import camera_shake_kernels, simulate
 
@@ -195,8 +196,7 @@ def guesses(setting: Setting, shape: tuple[int, int], seed: int) -> dict[str, Ke
     seed : int
         Start of the random numbers.
     """
-    delta = torch.zeros(setting.kernel_size, setting.kernel_size)
-    delta[setting.kernel_size // 2, setting.kernel_size // 2] = 1
+    delta = no_blur(setting.kernel_size)
     mean = _mean_shake(setting.kernel_size, setting.extents, seed)
     return {
         "delta": KernelField.uniform(delta, shape),

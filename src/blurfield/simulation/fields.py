@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from blurfield.field import KernelField
+from blurfield.no_blur import no_blur
 from blurfield.operator import BlurOperator, do_nothing
 
 from .kernels import splat
@@ -179,8 +180,7 @@ def object_motion_field(
     if mask.ndim != 2:
         raise ValueError(f"mask must be of shape (H, W), got {tuple(mask.shape)}")
     if background is None:
-        background = torch.zeros_like(kernel)
-        background[kernel.shape[-1] // 2, kernel.shape[-1] // 2] = 1
+        background = no_blur(kernel.shape[-1], kernel.device, kernel.dtype)
     if background.shape != kernel.shape:
         raise ValueError(
             f"the kernels must have the same shape, got {tuple(background.shape)} for the "

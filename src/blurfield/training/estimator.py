@@ -15,9 +15,9 @@ from blurfield.estimation.compact_network import (
     CompactNetwork,
     Prediction,
 )
+from blurfield.no_blur import no_blur
 
 from .images import GAMMA
-from .kernels import delta
 from .losses import absolute, cross_entropy, dissimilarity, gram_distance, mix, reblur_distance
 from .samples import STRIDE, Batch, Capture, SampleMaker, sample_maker
 
@@ -174,7 +174,7 @@ class EstimatorTask:
             for name, part in zip(("pairs", "quads", "cameras"), parts, strict=True):
                 values[name].append(part.flatten())
             for name, guess in (
-                ("delta", delta(size, self._device)),
+                ("delta", no_blur(size, self._device)),
                 ("mean", self.mean_kernel),
             ):
                 values[name].append(kernel_similarity(guess, truth).flatten())

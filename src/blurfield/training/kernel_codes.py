@@ -15,6 +15,7 @@ from blurfield.estimation.flow import ARCHITECTURE as FLOW
 from blurfield.estimation.flow import KernelFlow
 from blurfield.estimation.ufp_network import ARCHITECTURE, MULTIPLE, PRIORS, KernelEstimator
 from blurfield.images import decode, encode
+from blurfield.no_blur import no_blur
 
 from .images import GAMMA
 
@@ -251,8 +252,7 @@ def _similarities(kernels: Tensor, fields: Sequence[KernelField]) -> tuple[Tenso
     """Similarity (M,) of the kernels (N, K², h, w), and of no blur, to true ones at some points."""
     size = round(kernels.shape[1] ** 0.5)
     found, nothing = [], []
-    delta = kernels.new_zeros(size, size)
-    delta[size // 2, size // 2] = 1
+    delta = no_blur(size, kernels.device, kernels.dtype)
     for maps, field in zip(kernels, fields, strict=True):
         cells = [(torch.arange(_POINTS) + 0.5) / _POINTS * n for n in maps.shape[-2:]]
         rows, cols = (places.long() for places in cells)

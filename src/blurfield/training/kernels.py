@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -143,10 +141,3 @@ def turn(tensor: Tensor, which: int, pairs: tuple[tuple[int, int], ...]) -> Tens
         tensor = tensor.flip(flips) if flips else tensor
         tensor = tensor.transpose(rows, cols) if which & 4 else tensor
     return tensor
-
-
-def delta(size: int, device: torch.device | str) -> Tensor:
-    """Return the kernel (size, size) of no blur."""
-    kernel = torch.zeros(size, size, device=device)
-    kernel[math.floor(size / 2), math.floor(size / 2)] = 1
-    return kernel

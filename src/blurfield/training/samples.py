@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from blurfield.images import decode, encode
+from blurfield.no_blur import no_blur
 
 from .images import GAMMA, ImageBank
-from .kernels import GRID, bilinear_grid, camera_bank, delta, kernel_bank, turn
+from .kernels import GRID, bilinear_grid, camera_bank, kernel_bank, turn
 
 if TYPE_CHECKING:
     from .source import Source
@@ -153,7 +154,7 @@ class SampleMaker:
         self._parts = (pairs, quads, batch - pairs - quads)
         self._read_grid = bilinear_grid(GRID, side).to(self._device)
         self._read_cells = functional.avg_pool2d(self._read_grid[None], STRIDE)[0]
-        self._delta = delta(self.kernel_size, self._device)
+        self._delta = no_blur(self.kernel_size, self._device)
         self.mean_kernel = kernels.float().mean(0)
 
     def make(self, generator: torch.Generator, symmetry: int) -> Batch:
