@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -120,24 +121,48 @@ def test_steps_that_go_wrong_change_nothing(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_gradients_far_longer_than_usual_are_not_followed(
-    task: DenoiserTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = RunSettings(
-        batch=4, side=16, steps=130, report_seconds=0, schedule=Schedule(warmup=4)
-    )
-    trainer = Trainer(task, settings, tmp_path / "run", device=CPU, say=lambda _: None)
+def scaled_from(
+    step: int, factor: float, task: DenoiserTask, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Trainer:
+    """A trainer of 130 steps, the gradients of which are longer from a step on."""
+    settings = RunSettings(batch=4, side=16, steps=130, schedule=Schedule(warmup=4, clip=1e9))
+    trainer = Trainer(task, settings, folder, device=CPU, say=lambda _: None)
     plain = task.losses
 
     def explode(*arguments: Any) -> dict[str, torch.Tensor]:
         terms = plain(*arguments)
-        return {**terms, "loss": terms["loss"] * (1e6 if trainer.step == 120 else 1.0)}
+        return {**terms, "loss": terms["loss"] * (factor if trainer.step >= step else 1.0)}
 
     monkeypatch.setattr(task, "losses", explode)
+    return trainer
+
+
+def test_gradients_that_stay_longer_become_usual(
+    task: DenoiserTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = scaled_from(110, 100.0, task, tmp_path / "run", monkeypatch)
+    lengths = []
+    original = trainer._optimizer.step
+
+    def step() -> None:
+        gradients = [p.grad for p in trainer.network.parameters()]
+        lengths.append(float(torch.nn.utils.get_total_norm(gradients)))
+        original()
+
+    monkeypatch.setattr(trainer._optimizer, "step", step)
+    trainer.run()
+    before = sum(lengths[90:110]) / 20
+    assert 5 * before < lengths[110] < 60 * before  # shortened from 100 to 20 times
+    assert sum(lengths[125:]) / 5 > 60 * before
+    assert all(map(math.isfinite, lengths))
+
+
+def test_gradients_without_end_end_the_training(
+    task: DenoiserTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = scaled_from(105, 1e9, task, tmp_path / "run", monkeypatch)
     with pytest.raises(FloatingPointError, match="far longer than usual"):
         trainer.run()
-    assert trainer.step == 121
-    run(task, tmp_path / "whole", 130)  # without it, nothing is amiss
 
 
 @pytest.mark.parametrize("resume", [True, False])

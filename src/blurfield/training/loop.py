@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 #: Steps that may give a gradient that is not finite within one report.
 _MOST_BAD_STEPS = 20
-#: A gradient is no use if it is longer than the usual one by this factor, which follows the last
-#: steps with this decay. The first steps say what is usual.
+#: Gradients longer than the usual one by this factor are shortened to that. What is usual follows the
+#: last steps with this decay; the first ones say what it is.
 _SPIKE, _MEMORY, _FIRST_STEPS = 20.0, 0.99, 100
 #: The learning rate follows time rather than steps when a call is limited by minutes.
 _SEED_STRIDE = 1_000_003
@@ -256,9 +256,9 @@ class Trainer:
         terms["loss"].backward()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        good = self._is_good(norm)
-        scale = torch.where(good, (self._settings.schedule.clip / (norm + 1e-6)).clamp(max=1), 0.0)
-        # On the device, without waiting for it: a step that went wrong changes nothing.
+        most, good = self._longest(norm)
+        # On the device, without waiting for it: a step without finite gradients changes nothing.
+        scale = torch.where(norm.isfinite(), (most / (norm + 1e-6)).clamp(max=1), 0.0)
         for gradient in gradients:
             gradient.mul_(scale).nan_to_num_(0.0, 0.0, 0.0)
         self._optimizer.step()
@@ -272,14 +272,19 @@ class Trainer:
             "bad": (~good).float(),
         }
 
-    def _is_good(self, norm: Tensor) -> Tensor:
-        """Whether a gradient of this norm is to be followed; what is usual is learned from it."""
-        usual = self._usual_norm
-        spike = (norm > _SPIKE * usual) & (usual > 0) & (self.step >= _FIRST_STEPS)
-        good = norm.isfinite() & ~spike
+    def _longest(self, norm: Tensor) -> tuple[Tensor, Tensor]:
+        """How long a gradient of this norm may stay, and whether it is no longer than that.
+
+        What is usual is learned from it: where gradients have become longer for good, as after a
+        step that went too far, the way back has to be open.
+        """
+        usual, clip = self._usual_norm, torch.full_like(norm, self._settings.schedule.clip)
+        limited = (usual > 0) & (self.step >= _FIRST_STEPS)
+        most = torch.where(limited, _SPIKE * usual, torch.inf)
         memory = min(_MEMORY, self.step / (1 + self.step))
-        usual.copy_(torch.where(good, torch.lerp(norm, usual, memory), usual))
-        return good
+        seen = torch.minimum(norm, most)
+        usual.copy_(torch.where(norm.isfinite(), torch.lerp(seen, usual, memory), usual))
+        return torch.minimum(most, clip), norm.isfinite() & (norm <= most)
 
     def _update_average(self) -> None:
         decay = min(self._settings.schedule.average, (1 + self.step) / (10 + self.step))
