@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 #: Steps that may give a gradient that is not finite within one report.
 _MOST_BAD_STEPS = 20
-#: Gradients longer than the usual one by this factor are shortened to that. What is usual follows the
-#: last steps with this decay; the first ones say what it is.
+#: Gradients longer than the usual one by this factor are shortened to that. What is usual follows
+#: the last steps with this decay; the first ones say what it is.
 _SPIKE, _MEMORY, _FIRST_STEPS = 20.0, 0.99, 100
 #: The learning rate follows time rather than steps when a call is limited by minutes.
 _SEED_STRIDE = 1_000_003
