@@ -98,4 +98,4 @@ def test_real_photographs_with_masks(shared: Path) -> None:
     folder = shared / "data" / "test" / "cuhk"
     results = evaluate_masks(folder, folder, model="windowed", device="cpu")
     assert [row["name"] for row in results["images"]] == ["motion0065", "motion0084"]
-    assert 0 < results["mean"]["map"] <= 1
+    assert all(row["score"] > 0.75 for row in results["images"])

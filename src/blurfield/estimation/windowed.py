@@ -17,6 +17,7 @@ from blurfield.windows import Windows
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
 from .evidence import quiet_noise
 from .learned_gradients import load_gradients
+from .local_power import choose_locally
 from .reduced import lifted, reduced_copy, reduction
 from .windows import common_frame, in_place, judge
 
@@ -97,8 +98,10 @@ def estimate_windowed(
     they are weighted by their `Evidence`: the power spectrum, and the sparsity of what they lead
     to. No blur competes, too, where there are details finer than the noise. So windows without
     texture, or where the estimation failed, are filled in by kernels from elsewhere. The kernels,
-    in a common frame, become the basis of the field, the weights its mixing maps; kernels that
-    weigh nearly nothing everywhere are left out.
+    in a common frame, become the basis of the field; those that weigh nearly nothing everywhere are
+    left out. The mixing maps begin with the weights, and are finer than the windows: where between
+    kernels of like weight the power of the image close by tells which it is, it decides
+    (`blurfield.estimation.local_power.choose_locally`).
 
     Of images with a side of more than 2400 pixels, a reduced copy is estimated first: means of so
     many pixels that its longer side has at most 1600. What it tells, at full resolution, is in the
@@ -126,7 +129,8 @@ def estimate_windowed(
     Returns
     -------
     KernelField
-        On the device of `planes`. Its metadata hold ``parameters``, of which ``edges`` says how
+        On the device of `planes`, with a mixing grid of about four cells for each side of the
+        kernels. Its metadata hold ``parameters``, of which ``edges`` says how
         they were found, ``"L0"`` or ``"L0 and network"``; ``weights`` with name, origin and hash of
         the network's, if there is one; ``confidence``, from 0 to 1, how much independent estimates
         agree on average; and ``windows`` with the same for each window and their positions. The
@@ -251,14 +255,15 @@ def _estimate(
     reporter.advance(0, "Comparing the kernels")
     stride = round(layout.trial_stride * size)
     trials = Windows.on(shape, round(layout.trial_side * size), stride, layout.most_trials)
-    scores = judge(trials.cut(grey), kernels, quiet_noise(grey), reporter.poll)
+    quiet = quiet_noise(grey)
+    scores = judge(trials.cut(grey), kernels, quiet, reporter.poll)
     kernels = torch.cat([no_blur(size, grey.device, grey.dtype)[None], kernels])
     weights = torch.softmax(-scores / layout.tolerance, dim=1)
     used = weights.amax(0) > _LEAST_WEIGHT
     kernels, weights = kernels[used], weights[:, used] / weights[:, used].sum(1, keepdim=True)
     confidence = _agreement(kernels, weights)
-    kernels = in_place(kernels, weights.mean(0))
-    mixing = trials.on_cells(weights, stride)
+    mixing = choose_locally(grey, kernels, trials.on_cells(weights, stride), quiet, reporter.poll)
+    kernels = in_place(kernels, mixing.mean((1, 2)))
     field = KernelField(
         kernels.flip(-2, -1),
         mixing / mixing.sum(0),
