@@ -262,14 +262,20 @@ def _estimate(
     used = weights.amax(0) > _LEAST_WEIGHT
     kernels, weights = kernels[used], weights[:, used] / weights[:, used].sum(1, keepdim=True)
     confidence = _agreement(kernels, weights)
-    mixing = choose_locally(grey, kernels, trials.on_cells(weights, stride), quiet, reporter.poll)
-    kernels = in_place(kernels, mixing.mean((1, 2)))
+    coarse = KernelField(kernels.flip(-2, -1), _shares(trials.on_cells(weights, stride)), shape)
+    if coarse.num_kernels > max_kernels:
+        coarse = coarse.compress(max_kernels, progress=lambda *_: reporter.poll())
+
+    reporter.advance(0, "Choosing kernels for each place")
+    mixing = choose_locally(grey, coarse.basis, coarse.mixing, quiet, reporter.poll)
+    basis = in_place(coarse.basis.flip(-2, -1), mixing.mean((1, 2))).flip(-2, -1)
     field = KernelField(
-        kernels.flip(-2, -1),
-        mixing / mixing.sum(0),
+        basis,
+        _shares(mixing),
         shape,
         {
             **facts,
+            **coarse.metadata,
             "confidence": round(float(confidence.mean()), 4),
             "windows": {
                 "size": list(trials.size),
@@ -283,11 +289,13 @@ def _estimate(
         },
         maps={"confidence": trials.on_cells(confidence[:, None], stride)[0]},
     )
-    reporter.poll()
-    if field.num_kernels > max_kernels:
-        field = field.compress(max_kernels)
     reporter.advance()
     return field
+
+
+def _shares(mixing: Tensor) -> Tensor:
+    """Mixing maps (B, h, w) with sum 1 up to the last bit that there is."""
+    return mixing / mixing.sum(0)
 
 
 def _reduced_size(wanted: int | None, factor: int, shorter_side: int) -> int | None:
