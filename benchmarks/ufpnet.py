@@ -116,7 +116,8 @@ def compare(image: NDArray[np.uint8], sharp: NDArray[np.uint8] | None, weights: 
     }
     if sharp is not None:
         for name, result in {"blurry": image, **found}.items():
-            figures[f"PSNR {name}"] = float(20 * np.log10(255 / rms(result - sharp)))
+            # Differences of integers of 8 bits would wrap around.
+            figures[f"PSNR {name}"] = float(20 * np.log10(255 / rms(result.astype(float) - sharp)))
     return figures
 
 

@@ -159,6 +159,7 @@ def test_a_run_and_its_continuation(
     weights = read_checkpoint(out / "ufpnet.safetensors")
     assert (weights.architecture, weights.gamma) == ("ufpnet", 1.0)
     assert weights.config["encoder"] == [1, 2]
+    assert weights.config["window"] == 48  # 1.5 times the size of the samples
     network = UFPNet(**weights.config)
     network.load_state_dict(weights.load())
     for name, values in read_checkpoint(kernels).load().items():

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Added to mean squared errors before their logarithm is taken.
 _TINY = 1e-8
+#: Local means of the trained network are taken over windows of so many sides of the samples, as the
+#: authors do with theirs.
+_LOCAL = 1.5
 
 
 class UFPNetTask:
@@ -39,7 +42,7 @@ class UFPNetTask:
         The trained network for kernels, on the device of the samples.
     config : mapping, optional
         ``width``, ``encoder``, ``middle``, ``decoder`` and ``window`` of the network, see `UFPNet`;
-        those of the published one by default.
+        those of the published one by default, with a window of 1.5 times the side of the samples.
     reblur : float
         Weight of the reblur term, at least 0.
     reblur_gamma : float
@@ -78,7 +81,8 @@ class UFPNetTask:
             raise ValueError(f"the weight of the reblur term must be at least 0, got {reblur}")
         if not reblur_gamma > 0:
             raise ValueError(f"reblur_gamma must be above 0, got {reblur_gamma}")
-        settings = {**(config or {}), "estimator": estimator.config}
+        window = round(_LOCAL * samples.side)
+        settings = {"window": window, **(config or {}), "estimator": estimator.config}
         with torch.device("meta"):
             network = UFPNet(**settings)
         if samples.side % network.multiple:
