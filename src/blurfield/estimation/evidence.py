@@ -9,7 +9,7 @@ import torch
 from blurfield.sparsity import gradient_spread
 from blurfield.windows import Windows
 
-from .spectral import laplacian_spectrum, transfer_function
+from .spectral import frequencies, laplacian_spectrum, transfer_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ class SparsityEvidence:
         total = float(self._window.sum())
         mean = (images * self._window).sum((-2, -1), keepdim=True) / total
         self._spectrum = torch.fft.rfft2((images - mean) * self._window.sqrt())
-        frequency = _frequencies((height, width), images)
+        frequency = frequencies((height, width), images)
         self._used = (frequency > _LOWEST) & (frequency < _HIGHEST)
         self._prior = frequency.clamp_min(1 / max(height, width)) ** (-2 * _EXPONENT)
         power = self._spectrum.real.square() + self._spectrum.imag.square()
@@ -137,7 +137,7 @@ class SpectralEvidence:
     def __init__(self, images: Tensor, noise: Tensor | None = None) -> None:
         self._shape = (int(images.shape[-2]), int(images.shape[-1]))
         power = _periodogram(images)
-        frequency = _frequencies(self._shape, images)
+        frequency = frequencies(self._shape, images)
         #: Variance of the noise, (N,).
         self.noise = _floor(power, frequency) if noise is None else noise
         used = (frequency > _LOWEST) & (frequency < _HIGHEST)
@@ -169,7 +169,7 @@ def noise_floor(images: Tensor) -> Tensor:
     Of images that are not blurred, the finest details are among it.
     """
     shape = (int(images.shape[-2]), int(images.shape[-1]))
-    return _floor(_periodogram(images), _frequencies(shape, images))
+    return _floor(_periodogram(images), frequencies(shape, images))
 
 
 def quiet_noise(image: Tensor) -> Tensor:
@@ -238,11 +238,3 @@ def _hann(shape: tuple[int, int], like: Tensor) -> Tensor:
     """Hann's window without its zeros, (H, W)."""
     sides = (torch.hann_window(n + 2, periodic=False, dtype=like.dtype)[1:-1] for n in shape)
     return torch.outer(*sides).to(like.device)
-
-
-def _frequencies(shape: tuple[int, int], like: Tensor) -> Tensor:
-    """Frequencies of a half spectrum in cycles per pixel, (H, W/2 + 1)."""
-    down = torch.fft.fftfreq(shape[0], dtype=like.dtype, device=like.device)[:, None]
-    across = torch.fft.rfftfreq(shape[1], dtype=like.dtype, device=like.device)
-    frequencies: Tensor = (down.square() + across.square()).sqrt()
-    return frequencies

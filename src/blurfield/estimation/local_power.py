@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from blurfield.boundary import source_index
 
-from .spectral import transfer_function
+from .spectral import frequencies, transfer_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,9 +100,7 @@ def _bands(size: int) -> list[float]:
 
 def _responses(shape: tuple[int, int], bands: list[float], like: Tensor) -> Tensor:
     """Half spectra (J, H, W/2 + 1) of the filters of bands."""
-    down = torch.fft.fftfreq(shape[0], dtype=like.dtype, device=like.device)[:, None]
-    across = torch.fft.rfftfreq(shape[1], dtype=like.dtype, device=like.device)
-    octaves = (down.square() + across.square()).sqrt().clamp_min(1e-6).log2()
+    octaves = frequencies(shape, like).clamp_min(1e-6).log2()
     middles = torch.tensor(bands, dtype=like.dtype, device=like.device).log2()
     away = (octaves - middles[:, None, None]) / _WIDTH
     responses: Tensor = (-0.5 * away.square()).exp()
@@ -114,10 +112,7 @@ def _expected(kernels: Tensor, bands: list[float]) -> Tensor:
     side = 4 * int(kernels.shape[-1])
     shape = (side, side)
     shares = _share(bands, shape, kernels)
-    down = torch.fft.fftfreq(side, dtype=kernels.dtype, device=kernels.device)[:, None]
-    across = torch.fft.rfftfreq(side, dtype=kernels.dtype, device=kernels.device)
-    frequency = (down.square() + across.square()).sqrt().clamp_min(1 / side)
-    sharp = (2 * math.pi * frequency) ** _SLOPE
+    sharp = (2 * math.pi * frequencies(shape, kernels).clamp_min(1 / side)) ** _SLOPE
     transfer = transfer_function(kernels, shape)
     blurred = (transfer.real.square() + transfer.imag.square()) * sharp
     expected: Tensor = torch.einsum("cyx,jyx->cj", blurred, shares)

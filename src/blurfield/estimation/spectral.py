@@ -95,3 +95,11 @@ def moved(images: Tensor, offsets: Tensor) -> Tensor:
     spectrum = torch.fft.rfft2(images) * torch.polar(torch.ones_like(turns), -2 * math.pi * turns)
     result: Tensor = torch.fft.irfft2(spectrum, s=shape)
     return result
+
+
+def frequencies(shape: tuple[int, int], like: Tensor) -> Tensor:
+    """Frequencies of a half spectrum in cycles per pixel, (H, W/2 + 1)."""
+    down = torch.fft.fftfreq(shape[0], dtype=like.dtype, device=like.device)[:, None]
+    across = torch.fft.rfftfreq(shape[1], dtype=like.dtype, device=like.device)
+    lengths: Tensor = (down.square() + across.square()).sqrt()
+    return lengths
