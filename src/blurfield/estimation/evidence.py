@@ -9,7 +9,7 @@ import torch
 from blurfield.sparsity import gradient_spread
 from blurfield.windows import Windows
 
-from .spectral import frequencies, laplacian_spectrum, transfer_function
+from .spectral import fit_scale, frequencies, laplacian_spectrum, transfer_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,11 +153,9 @@ class SpectralEvidence:
         scale = (self._power - noise).clamp_min(0).mean(-1, keepdim=True) / signal.mean(
             -1, keepdim=True
         )
-        for _ in range(_SCORING_STEPS):
-            # Fisher scoring: weighted least squares of the power, with weights 1/M².
-            weight = (signal / (scale * signal + noise)).square()
-            scale = (weight * (self._power - noise) / signal.clamp_min(1e-20)).sum(-1, keepdim=True)
-            scale = (scale / weight.sum(-1, keepdim=True)).clamp_min(1e-8)
+        scale = fit_scale(
+            self._power, signal, noise, scale, dim=-1, steps=_SCORING_STEPS, least=1e-8
+        )
         mean = scale * signal + noise
         score: Tensor = (mean.log() + self._power / mean).mean(-1)
         return score

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from blurfield.boundary import source_index
 
-from .spectral import frequencies, transfer_function
+from .spectral import fit_scale, frequencies, transfer_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,8 +40,8 @@ _LEAST_NOISE = 1.5e-3
 #: Scores per 1/e of a weight, and the part of the weights that is spread over the whole image
 #: first: what is alone in its window may be found elsewhere.
 _TOLERANCE, _SPREAD = 0.15, 0.3
-#: Steps towards the most likely brightness of the texture.
-_SCORING_STEPS = 10
+#: Steps towards the most likely brightness of the texture, and the least one.
+_SCORING_STEPS, _LEAST_SCALE = 10, 1e-12
 #: Places down and across that are looked at at a time.
 _AT_A_TIME = 64
 
@@ -190,13 +190,8 @@ def _weights(middles: Tensor, reach: float, length: int, margin: int) -> tuple[T
 def _scores(power: Tensor, expected: Tensor, noise: Tensor) -> Tensor:
     """Negative log-likelihood per band of kernels, (C, h, w), from the power (J, h, w)."""
     signal, noise = expected[:, :, None, None], noise[:, None, None]
-    over = power - noise
-    scale = (over.clamp_min(0) / signal).mean(1, keepdim=True).clamp_min(1e-12)
-    for _ in range(_SCORING_STEPS):
-        # Fisher scoring: weighted least squares of the power, with weights 1/M².
-        weight = (signal / (scale * signal + noise)).square()
-        scale = (weight * (over / signal)).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
-        scale = scale.clamp_min(1e-12)
+    scale = ((power - noise).clamp_min(0) / signal).mean(1, keepdim=True).clamp_min(_LEAST_SCALE)
+    scale = fit_scale(power, signal, noise, scale, dim=1, steps=_SCORING_STEPS, least=_LEAST_SCALE)
     mean = scale * signal + noise
     scores: Tensor = (mean.log() + power / mean).mean(1)
     return scores

@@ -103,3 +103,38 @@ def frequencies(shape: tuple[int, int], like: Tensor) -> Tensor:
     across = torch.fft.rfftfreq(shape[1], dtype=like.dtype, device=like.device)
     lengths: Tensor = (down.square() + across.square()).sqrt()
     return lengths
+
+
+def fit_scale(
+    power: Tensor,
+    signal: Tensor,
+    noise: Tensor,
+    scale: Tensor,
+    *,
+    dim: int,
+    steps: int,
+    least: float,
+) -> Tensor:
+    """Most likely c if the power P is exponentially distributed with the mean c·signal + noise.
+
+    Fisher scoring: weighted least squares of the power, with weights 1/mean².
+
+    Parameters
+    ----------
+    power, signal, noise : Tensor
+        Broadcast against each other.
+    scale : Tensor
+        First guess of c, above 0, with `dim` kept.
+    dim : int
+        Axis of what belongs together.
+    steps : int
+        Number of steps.
+    least : float
+        Least c.
+    """
+    over = power - noise
+    for _ in range(steps):
+        weight = (signal / (scale * signal + noise)).square()
+        scale = (weight * over / signal.clamp_min(1e-20)).sum(dim, keepdim=True)
+        scale = (scale / weight.sum(dim, keepdim=True)).clamp_min(least)
+    return scale
