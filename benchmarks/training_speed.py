@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from blurfield._allocator import keep_freed_memory
 from blurfield.compute import choose_device
 from blurfield.precision import memory_format, network_dtype
 from blurfield.training.estimator import EstimatorTask
@@ -77,6 +78,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100, help="images to read")
     options = parser.parse_args()
     device = choose_device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as `blurfield train` does
     batch = options.batch or (64 if device.type == "cuda" else 16)
     side = options.size or (256 if device.type == "cuda" else 128)
     source = Source(options.data, side, batch, device, images=options.images)

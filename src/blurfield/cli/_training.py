@@ -119,6 +119,7 @@ def prepare_run(
 
     import torch
 
+    from blurfield._allocator import keep_freed_memory
     from blurfield.compute import choose_device
     from blurfield.training.processes import local_device
     from blurfield.training.settings import RunSettings, Schedule
@@ -126,6 +127,8 @@ def prepare_run(
     if options.threads:
         torch.set_num_threads(options.threads)
     device = local_device(choose_device(options.device))
+    if device.type == "cpu":
+        keep_freed_memory()  # each step needs the same tensors again
     usual, side = _SAMPLES.get(device.type, _SAMPLES["cpu"])
     settings = RunSettings(
         batch=options.batch or batch or usual,

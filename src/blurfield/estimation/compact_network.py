@@ -30,7 +30,7 @@ MIXING_STRIDE = 4
 KERNEL_SIZE = 2 * REACH + 1
 #: Most basis kernels, and pixels along the side of the region of each in small images.
 MOST_KERNELS = 25
-_REGION = 44
+_REGION = 64
 #: Standard deviations of encoded values below this are no texture.
 _FLAT = 1e-3
 #: Root mean square from which features are made weaker.

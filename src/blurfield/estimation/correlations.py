@@ -13,7 +13,7 @@ windows share a blur, and only the sums are transformed to patches of displaceme
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ _MOST = 6.0
 _FAINT = 1e-3
 #: Windows whose spectra are computed at once where no gradients are needed.
 _AT_ONCE = 48
+#: Images whose windows are looked at together on a CPU.
+_FEW_IMAGES = 2
 #: Standard deviation of gradients, white = 1, that is no texture.
 _FLAT = 2e-3
 
@@ -104,14 +106,92 @@ def _bands(images: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield windows, padded[:, :, top * STRIDE : (bottom - 1) * STRIDE + WINDOW]
 
 
+def _taper(device: torch.device) -> Tensor:
+    place = (torch.arange(WINDOW, device=device) + 0.5) / WINDOW
+    taper = torch.sin(torch.pi * place)
+    return taper[:, None] * taper
+
+
 def _spectra(band: Tensor) -> Tensor:
     """Spectra (N, T, C, F, F/2 + 1) of the tapered windows in a band (N, C, H, W)."""
-    place = (torch.arange(WINDOW, device=band.device) + 0.5) / WINDOW
-    taper = torch.sin(torch.pi * place)
     windows = band.unfold(2, WINDOW, STRIDE).unfold(3, WINDOW, STRIDE)
-    tapered = windows.movedim(1, 3).flatten(1, 2) * (taper[:, None] * taper)
+    tapered = windows.movedim(1, 3).flatten(1, 2) * _taper(band.device)
     spectra: Tensor = torch.fft.rfft2(tapered)
     return spectra
+
+
+class _Products(torch.autograd.Function):
+    """Products of spectra, whose gradients PyTorch would make from whole spectra and in many steps.
+
+    It takes a band (N, C, H, W) and the spectra (N, T, C, F, F/2 + 1) of the blurry windows, and
+    gives (N, T, 3, F, F/2 + 1): real and imaginary part of the cross power of both, and the power
+    of the former, summed over C.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, band: Tensor, image: Tensor) -> Tensor:
+        clear = torch.empty_like(image)
+        products = image.real.new_empty(*image.shape[:2], 3, *image.shape[3:])
+        for some in _few(band):
+            spectra = clear[some] = _spectra(band[some])
+            cross = (image[some].conj_physical() * spectra).sum(2)
+            products[some, :, 0], products[some, :, 1] = cross.real, cross.imag
+            products[some, :, 2] = (spectra * spectra.conj_physical()).real.sum(2)
+        ctx.save_for_backward(clear, image)
+        ctx.shape = band.shape
+        return products
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        clear, image = ctx.saved_tensors
+        result = gradient.new_empty(ctx.shape)
+        across = (ctx.shape[3] - WINDOW) // STRIDE + 1
+        taper = _taper(gradient.device)
+        for some in _few(gradient):
+            cross = torch.complex(gradient[some, :, :1], gradient[some, :, 1:2])
+            total = (image[some] * cross).addcmul_(clear[some], gradient[some, :, 2:], value=2)
+            # Columns that stand for two of the whole spectrum count twice in the inverse.
+            total[..., 1:-1] *= 0.5
+            windows = torch.fft.irfft2(total, s=(WINDOW, WINDOW), norm="forward")
+            result[some] = _overlapped(windows.mul_(taper), across)
+        return result, None
+
+
+def _few(batch: Tensor) -> Iterator[slice]:
+    """Parts of a batch: on a CPU, with so few images that their spectra stay in its cache."""
+    few = len(batch) if batch.is_cuda else _FEW_IMAGES
+    return (slice(start, start + few) for start in range(0, len(batch), few))
+
+
+def _overlapped(windows: Tensor, across: int) -> Tensor:
+    """Sum (N, C, H, W) of windows (N, T, C, F, F), so many in a row, at their places."""
+    grid = windows.unflatten(1, (-1, across)).movedim(3, 1)
+    total = windows.new_zeros(*grid.shape[:2], grid.shape[2] + 1, STRIDE, across + 1, STRIDE)
+    halves = grid.unflatten(5, (2, STRIDE)).unflatten(4, (2, STRIDE))
+    for down in range(2):
+        for right in range(2):
+            part = halves[..., down, :, right, :].transpose(3, 4)
+            total[:, :, down : down + grid.shape[2], :, right : right + across] += part
+    return total.flatten(4, 5).flatten(2, 3)
+
+
+def _observed(band: Tensor) -> Spectra:
+    """Spectra of the windows in a band (N, 2, H, W)."""
+    image = _spectra(band)
+    limited = band.clamp(-_MOST, _MOST)
+    cubes = _spectra(limited * limited * limited)
+    conjugate = image.conj_physical()
+    power = (image * conjugate).real
+    energy = power.mean((2, 3, 4), keepdim=True)
+    weight = (energy + _FAINT * WINDOW**2).rsqrt()
+    # y = k ∗ x makes conj(Y) Z with Z of x³ a displacement in the direction of the kernel's.
+    cross = (conjugate * cubes).sum(2, keepdim=True)
+    fixed = torch.cat([power, cross.real, cross.imag], 2) * weight
+    bands = functional.avg_pool2d(power[..., :-1].flatten(0, 1), 8)
+    bands = bands.unflatten(0, power.shape[:2])
+    level = energy[:, :, 0, 0]
+    relative_bands = (bands / (level[..., None, None] + _FAINT) + _FAINT).log().flatten(2)
+    return Spectra(image, fixed, torch.cat([relative_bands, level.log1p()], 2), weight)
 
 
 @torch.no_grad()
@@ -131,22 +211,10 @@ def observe(relative: Tensor) -> Spectra:
         relative.new_empty((*count, SUMMARY)),
         relative.new_empty((*count, 1, 1, 1)),
     )
-    for windows, band in _bands(relative):
-        image = _spectra(band)
-        cubes = _spectra(band.clamp(-_MOST, _MOST) ** 3)
-        power = image.real * image.real + image.imag * image.imag
-        energy = power.mean((2, 3, 4), keepdim=True)
-        weight = (energy + _FAINT * WINDOW**2).rsqrt()
-        # y = k ∗ x makes conj(Y) Z with Z of x³ a displacement in the direction of the kernel's.
-        cross = (image.conj() * cubes).sum(2)
-        fixed = torch.cat([power, cross.real[:, :, None], cross.imag[:, :, None]], 2) * weight
-        bands = functional.avg_pool2d(power[..., :-1].flatten(0, 1), 8)
-        bands = bands.unflatten(0, power.shape[:2])
-        level = energy[:, :, 0, 0]
-        relative_bands = (bands / (level[..., None, None] + _FAINT) + _FAINT).log().flatten(2)
-        summary = torch.cat([relative_bands, level.log1p()], 2)
-        for whole, part in zip(found, (image, fixed, summary, weight), strict=True):
-            whole[:, windows] = part
+    for some in _few(relative):
+        for windows, band in _bands(relative[some]):
+            for whole, part in zip(found, _observed(band), strict=True):
+                whole[some, windows] = part
     return found
 
 
@@ -169,15 +237,16 @@ def displacements(spectra: Spectra, sharp: Tensor, sharing: Tensor, floor: Tenso
     Tensor
         (N, B, `CHANNELS`, 33, 33), of magnitude 1: signed roots, which show small values too.
     """
-    sums = sharing.new_zeros(*sharing.shape[:2], 7 * WINDOW * (WINDOW // 2 + 1))
+    rows = WINDOW * (WINDOW // 2 + 1)
+    fixed = sharing.new_zeros(*sharing.shape[:2], 4 * rows)
+    learned = sharing.new_zeros(*sharing.shape[:2], 3 * rows)
     for windows, band in _bands(sharp):
-        clear = _spectra(band)
-        cross = (spectra.image[:, windows].conj() * clear).sum(2)
-        own = (clear.real * clear.real + clear.imag * clear.imag).sum(2)
-        learned = torch.stack([cross.real, cross.imag, own], 2) * spectra.weight[:, windows]
-        everything = torch.cat([spectra.fixed[:, windows], learned], 2).flatten(2)
-        sums = sums + sharing[:, :, windows] @ everything
-    spectral = sums.unflatten(2, (7, WINDOW, WINDOW // 2 + 1))
+        share = sharing[:, :, windows]
+        fixed = fixed + share @ spectra.fixed[:, windows].flatten(2)
+        products = _Products.apply(band, spectra.image[:, windows])  # type: ignore[no-untyped-call]
+        share = share * spectra.weight[:, windows].flatten(1)[:, None]
+        learned = learned + share @ products.flatten(2)
+    spectral = torch.cat([fixed, learned], 2).unflatten(2, (7, WINDOW, WINDOW // 2 + 1))
     power, third, quotient, energy = spectral.split([2, 2, 2, 1], 2)
     energy = energy + floor * energy.mean((3, 4), keepdim=True) + _FAINT
     fields = torch.cat(

@@ -6,14 +6,13 @@ comes back. A task can be done again, so that those of a worker that dies go to 
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 import threading
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from blurfield._allocator import set_allocator
 from blurfield.compute import choose_device
 from blurfield.frames import FrameFile, ImageFiles
 
@@ -41,9 +40,9 @@ _AHEAD = 2
 _LARGE = "distributed.admin.large-graph-warning-threshold"
 #: Name of the resource by which workers can say that they have a GPU.
 _GPU = "GPU"
-#: Number of glibc's option that says from how many bytes on it maps memory for each request alone,
-#: and the largest value that it comes to by itself.
-_MMAP_THRESHOLD, _MOST_BYTES = -3, 32 << 20
+#: From how many bytes on glibc maps memory for each request alone: the largest value that it comes
+#: to by itself.
+_MOST_BYTES = 32 << 20
 #: A worker has one device and so much memory: its threads take turns.
 _turn = threading.Lock()
 
@@ -224,15 +223,10 @@ def _let_memory_be_reused() -> None:
     """Let glibc reuse memory of tensors, as it does where Dask has not set its options.
 
     Dask starts workers with a threshold for trimming. Where one is set, glibc leaves another one at
-    128 KiB that grows with what is freed otherwise: each larger tensor gets fresh pages from the
-    system, which takes a third of all time.
+    128 KiB that grows with what is freed otherwise, and each larger tensor gets fresh pages.
     """
-    known = os.environ
-    if "MALLOC_TRIM_THRESHOLD_" not in known or "MALLOC_MMAP_THRESHOLD_" in known:
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _MOST_BYTES)
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        set_allocator(MMAP_THRESHOLD=_MOST_BYTES)
 
 
 def _places(workers: Mapping[str, Any]) -> dict[str, _Place]:
