@@ -159,7 +159,7 @@ class _Products(torch.autograd.Function):
 
 def _few(batch: Tensor) -> Iterator[slice]:
     """Parts of a batch: on a CPU, with so few images that their spectra stay in its cache."""
-    few = len(batch) if batch.is_cuda else _FEW_IMAGES
+    few = _FEW_IMAGES if batch.device.type == "cpu" else len(batch)
     return (slice(start, start + few) for start in range(0, len(batch), few))
 
 
@@ -237,9 +237,9 @@ def displacements(spectra: Spectra, sharp: Tensor, sharing: Tensor, floor: Tenso
     Tensor
         (N, B, `CHANNELS`, 33, 33), of magnitude 1: signed roots, which show small values too.
     """
-    rows = WINDOW * (WINDOW // 2 + 1)
-    fixed = sharing.new_zeros(*sharing.shape[:2], 4 * rows)
-    learned = sharing.new_zeros(*sharing.shape[:2], 3 * rows)
+    frequencies = WINDOW * (WINDOW // 2 + 1)
+    fixed = sharing.new_zeros(*sharing.shape[:2], 4 * frequencies)
+    learned = sharing.new_zeros(*sharing.shape[:2], 3 * frequencies)
     for windows, band in _bands(sharp):
         share = sharing[:, :, windows]
         fixed = fixed + share @ spectra.fixed[:, windows].flatten(2)
