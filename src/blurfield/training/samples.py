@@ -8,6 +8,7 @@ and of cameras that turn.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,8 @@ from .images import GAMMA, ImageBank
 from .kernels import GRID, bilinear_grid, camera_bank, kernel_bank, turn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .source import Source
 
 #: Pixels along each side of a cell of the mixing maps that the network predicts.
@@ -183,7 +186,7 @@ class SampleMaker:
             kernels.append(k)
             mixing.append(cells)
         k = self._draw_cameras(cameras, symmetry, generator)
-        seen.append(_blur(light[pairs + quads :], k, self._read_grid))
+        seen.append(_blur_on_grid(light[pairs + quads :], k, self._read_grid))
         kernels.append(k)
         mixing.append(self._read_cells.expand(cameras, -1, -1, -1).contiguous())
         return Batch(
@@ -327,24 +330,43 @@ def _highest(values: Tensor) -> Tensor:
 
 
 def _blur(light: Tensor, kernels: Tensor, mixing: Tensor) -> Tensor:
-    """Blur images (n, C, N, N) with kernels (n, J, K, K), J even, and maps ([n,] J, S, S).
-
-    Two kernels go into one complex transform, which gives one result as its real and the other as
-    its imaginary part.
-    """
+    """Blur images (n, C, N, N) with kernels (n, J, K, K) and their maps (n, J, S, S)."""
     wide, side = light.shape[-1], mixing.shape[-1]
-    mixing = mixing.expand(len(light), -1, -1, -1)
-    result = light.new_empty(*light.shape[:2], side, side)
-    # On a CPU, so few at a time that the transforms stay in its cache.
-    few = len(light) if light.is_cuda else 2
-    for start in range(0, len(light), few):
-        part = slice(start, start + few)
-        spectrum = torch.fft.fft2(light[part].to(torch.complex64))
-        pairs = torch.complex(kernels[part, 0::2], -kernels[part, 1::2])
-        transfer = torch.fft.fft2(pairs, s=(wide, wide)).conj().resolve_conj()
-        total = result[part].zero_()
-        for pair in range(transfer.shape[1]):
-            both = torch.fft.ifft2(spectrum * transfer[:, pair, None])[..., :side, :side]
-            total.addcmul_(both.real, mixing[part, 2 * pair, None])
-            total.addcmul_(both.imag, mixing[part, 2 * pair + 1, None])
+    result = light.new_zeros(*light.shape[:2], side, side)
+    for part in _few_at_a_time(light):
+        spectrum = torch.fft.rfft2(light[part])
+        for kernel, share in zip(kernels[part].unbind(1), mixing[part].unbind(1), strict=True):
+            transfer = torch.fft.rfft2(kernel, s=(wide, wide)).conj()
+            blurry = torch.fft.irfft2(spectrum * transfer[:, None], s=(wide, wide))
+            result[part].addcmul_(blurry[..., :side, :side], share[:, None])
     return result.clamp_min_(0)
+
+
+def _blur_on_grid(light: Tensor, kernels: Tensor, mixing: Tensor) -> Tensor:
+    """Blur images (n, C, N, N) with grids of kernels (n, J, K, K), read by `bilinear_grid`.
+
+    Each kernel of a grid has to do with a square of two cells a side only, mixing (J, S, S).
+    """
+    side, margin = mixing.shape[-1], kernels.shape[-1] - 1
+    reach = -(-2 * side // GRID)
+    wide = reach + margin
+    firsts = [
+        min(max(0, (2 * cell - 1) * side // (2 * GRID)), side - reach) for cell in range(GRID)
+    ]
+    result = light.new_zeros(*light.shape[:2], side, side)
+    for part in _few_at_a_time(light):
+        for index, (top, left) in enumerate(product(firsts, firsts)):
+            tile = light[part, :, top : top + wide, left : left + wide]
+            transfer = torch.fft.rfft2(kernels[part, index], s=(wide, wide)).conj()
+            spectrum = torch.fft.rfft2(tile) * transfer[:, None]
+            blurry = torch.fft.irfft2(spectrum, s=(wide, wide))[..., :reach, :reach]
+            here = (slice(top, top + reach), slice(left, left + reach))
+            result[part, :, *here].addcmul_(blurry, mixing[index, *here])
+    return result.clamp_min_(0)
+
+
+def _few_at_a_time(images: Tensor) -> Iterator[slice]:
+    """Parts of a batch: on a CPU, so small that transforms stay in its cache."""
+    few = len(images) if images.is_cuda else 2
+    for start in range(0, len(images), few):
+        yield slice(start, start + few)
