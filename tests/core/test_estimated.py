@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from drawings import photograph
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import blurfield
 from blurfield import KernelField
+from blurfield.evaluation.fidelity import psnr
 from blurfield.operator import BlurOperator
 from blurfield.restoration.estimated import doubt_by, doubt_in_estimate, sharp_share
 from blurfield.restoration.estimated import evidence as find_evidence
@@ -154,10 +156,37 @@ def test_beside_what_is_sharp_nothing_is_trusted() -> None:
     assert still.shape == (5,)
     assert float(still[:3].max()) == 0
     assert still[3:].tolist() == pytest.approx([0.22, 0.68], abs=0.05)
-    found = torch.zeros(4, 5)
+    found = torch.tensor([0.0, 0.5, 0.0, 0.0])[:, None].expand(4, 5)
     plain, aware = doubt_by(found, windows, 1.0), doubt_by(found, windows, 1.0, still=still)
     assert torch.allclose(aware[..., :80], plain[..., :80])
     assert float(aware[..., 240:].min()) > float(plain[..., 240:].max()) + 0.2
+
+
+def test_restoration_that_brings_back_less_than_blur_takes_raises_doubt() -> None:
+    found = torch.zeros(4, len(WINDOWS.centres()))
+    doubts = []
+    for amplification in (0.75, 0.5, 0.0, -0.5):
+        found[1] = amplification
+        doubts.append(float(doubt_by(found, WINDOWS, 1.0).mean()))
+    usual, least, sharper, sharp = doubts
+    assert least < usual  # by what restoration changes too much
+    assert least < sharper < sharp
+    assert sharp > 0.99
+
+
+@pytest.mark.parametrize("method", ["richardson-lucy", "tikhonov"])
+def test_sharp_images_with_much_noise_are_left_alone(method: str) -> None:
+    """Their details are below the noise, so that residuals do not tell that nothing is blurred."""
+    sharp = photograph(SIDE) / 255.0
+    noise = np.random.default_rng(0).normal(0, 0.03, sharp.shape)
+    noisy = (sharp + noise).clip(0, 1)
+    soft = torch.zeros(9, 9)  # what is found for such images
+    soft[3:6, 3:6] = torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16
+    careful = blurfield.deblur(noisy, field(soft, model="windowed"), method, gamma=2.2)
+    certain = blurfield.deblur(noisy, field(soft), method, gamma=2.2)
+    before, after, worst = (psnr(sharp, image) for image in (noisy, careful, certain))
+    assert worst < before - 1
+    assert after > before - 0.2
 
 
 def test_channels_are_noisier_than_their_mean() -> None:

@@ -46,6 +46,9 @@ _LEAST_SQUARE = 1e-9
 _ONE_TAP, _BESIDE_SHARP = 0.8, 8.0
 #: Logarithm of the misfit below which it says no more: there fine details were taken for noise.
 _LEAST_MISFIT = -0.8
+#: Logarithm of the amplification below which the image is sharper than the kernels allow, and what
+#: the logarithm of the odds loses for each unit that is missing.
+_BLURRED, _TOO_SHARP = 0.5, 8.0
 #: Noise with which the odds are as they are, and beyond which they change no further.
 _USUAL_NOISE, _NOISE_RANGE = 0.01, (0.005, 0.0115)
 
@@ -103,6 +106,10 @@ def doubt_in_estimate(
     four kernel sizes, and ln o is averaged over neighbouring ones. The noise is that of the blurry
     image at medium brightness, from 0.005 to 0.0115: the less there is, the more exactly a kernel
     is followed, and the more its errors show.
+
+    From what is blurred, more blur takes little, and restoration brings back much. Where it is the
+    other way round, the image is sharper than the kernel allows: an amplification below e^0.5 makes
+    the odds smaller by the eighth power of what it lacks.
 
     Where a part of the image is not blurred at all, kernels around it are mixtures of what moves
     and what does not, and the odds fall by up to e⁻⁸: with the share of such pixels in a window or
@@ -222,4 +229,4 @@ def _log_odds(found: Tensor, trust: Trust) -> Tensor:
         + trust.sparsity * mirror
         + trust.noise * noise
     )
-    return odds
+    return odds.sub_(_TOO_SHARP * (_BLURRED - amplification).clamp_min(0))
