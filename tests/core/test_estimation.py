@@ -77,7 +77,7 @@ def test_field_says_where_it_comes_from(uniform, estimated):
     assert estimated.num_kernels <= 25
     facts = estimated.metadata
     assert facts["model"] == "windowed"
-    assert "no model with trained weights" in facts["reason"]
+    assert "the best of the models installed that take kernel_size" in facts["reason"]
     assert facts["gamma"] == 1
     assert facts["version"] == blurfield.__version__
     assert facts["source"] == {"shape": list(uniform[0].shape)}

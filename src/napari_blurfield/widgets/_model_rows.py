@@ -40,6 +40,7 @@ class ModelChoice(Choice):
             ]
         )
         self.explain("auto", "The best of those that are installed, as far as was measured.")
+        self.explain("compact", "Much faster than windows, and less exact: for a quick look.")
         for model, reason in lacking.items():
             if reason:
                 text = f"The {MODELS[model]} {reason}; then open this panel again."
