@@ -17,7 +17,14 @@ from blurfield.training.losses import (
     mix,
     reblur_distance,
 )
-from blurfield.training.samples import STRIDE, Batch, Capture, SampleMaker
+from blurfield.training.samples import (
+    STRIDE,
+    Batch,
+    Capture,
+    SampleMaker,
+    _blur,
+    _blur_on_grid,
+)
 
 SIZE, SIDE = 15, 64
 
@@ -181,6 +188,15 @@ def test_losses_are_least_for_the_truth() -> None:
     delta[4], far[0] = 1, 1
     assert absolute(delta, far) == 2
     assert dissimilarity(delta, far) == 1
+
+
+@pytest.mark.parametrize("side", [32, 84, 100])
+def test_kernels_of_a_grid_blur_only_their_squares(side: int) -> None:
+    light = torch.rand(3, 3, side + 8, side + 8, generator=seeded())
+    kernels = torch.rand(3, GRID**2, 9, 9, generator=seeded())
+    grid = bilinear_grid(GRID, side)
+    expected = _blur(light, kernels, grid.expand(3, -1, -1, -1))
+    torch.testing.assert_close(_blur_on_grid(light, kernels, grid), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_reblur_distance_is_that_of_the_images() -> None:
