@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two reports of an unchanged state; short enough to feel like an immediate cancel.
 _HEARTBEAT = 0.2
+#: Images of a batch that are transformed together on a CPU.
+_FEW_IMAGES = 2
 #: Steps of progress of one of several computations.
 _PART = 1000
 
@@ -127,6 +129,12 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     elif chosen.type not in {"cpu", "cuda", "mps"}:
         raise ValueError(f"device {device!r} is not supported; use 'auto', 'cpu', 'cuda' or 'mps'")
     return chosen
+
+
+def few_at_a_time(batch: torch.Tensor) -> Iterator[slice]:
+    """Parts of a batch: on a CPU, with so few images that their spectra stay in its cache."""
+    few = _FEW_IMAGES if batch.device.type == "cpu" else max(1, len(batch))
+    return (slice(start, start + few) for start in range(0, len(batch), few))
 
 
 def usable_share(device: torch.device) -> float:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from blurfield.compute import few_at_a_time
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,8 +39,6 @@ _MOST = 6.0
 _FAINT = 1e-3
 #: Windows whose spectra are computed at once where no gradients are needed.
 _AT_ONCE = 48
-#: Images whose windows are looked at together on a CPU.
-_FEW_IMAGES = 2
 #: Standard deviation of gradients, white = 1, that is no texture.
 _FLAT = 2e-3
 
@@ -132,7 +132,7 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, band: Tensor, image: Tensor) -> Tensor:
         clear = torch.empty_like(image)
         products = image.real.new_empty(*image.shape[:2], 3, *image.shape[3:])
-        for some in _few(band):
+        for some in few_at_a_time(band):
             spectra = clear[some] = _spectra(band[some])
             cross = (image[some].conj_physical() * spectra).sum(2)
             products[some, :, 0], products[some, :, 1] = cross.real, cross.imag
@@ -147,7 +147,7 @@ class _Products(torch.autograd.Function):
         result = gradient.new_empty(ctx.shape)
         across = (ctx.shape[3] - WINDOW) // STRIDE + 1
         taper = _taper(gradient.device)
-        for some in _few(gradient):
+        for some in few_at_a_time(gradient):
             cross = torch.complex(gradient[some, :, :1], gradient[some, :, 1:2])
             total = (image[some] * cross).addcmul_(clear[some], gradient[some, :, 2:], value=2)
             # Columns that stand for two of the whole spectrum count twice in the inverse.
@@ -155,12 +155,6 @@ class _Products(torch.autograd.Function):
             windows = torch.fft.irfft2(total, s=(WINDOW, WINDOW), norm="forward")
             result[some] = _overlapped(windows.mul_(taper), across)
         return result, None
-
-
-def _few(batch: Tensor) -> Iterator[slice]:
-    """Parts of a batch: on a CPU, with so few images that their spectra stay in its cache."""
-    few = _FEW_IMAGES if batch.device.type == "cpu" else len(batch)
-    return (slice(start, start + few) for start in range(0, len(batch), few))
 
 
 def _overlapped(windows: Tensor, across: int) -> Tensor:
@@ -211,7 +205,7 @@ def observe(relative: Tensor) -> Spectra:
         relative.new_empty((*count, SUMMARY)),
         relative.new_empty((*count, 1, 1, 1)),
     )
-    for some in _few(relative):
+    for some in few_at_a_time(relative):
         for windows, band in _bands(relative[some]):
             for whole, part in zip(found, _observed(band), strict=True):
                 whole[some, windows] = part

@@ -48,7 +48,7 @@ _ONE_TAP, _BESIDE_SHARP = 0.8, 8.0
 _LEAST_MISFIT = -0.8
 #: Logarithm of the amplification below which the image is sharper than the kernels allow, and what
 #: the logarithm of the odds loses for each unit that is missing.
-_BLURRED, _TOO_SHARP = 0.5, 8.0
+_LEAST_AMPLIFICATION, _TOO_SHARP = 0.5, 8.0
 #: Noise with which the odds are as they are, and beyond which they change no further.
 _USUAL_NOISE, _NOISE_RANGE = 0.01, (0.005, 0.0115)
 
@@ -222,11 +222,13 @@ def _log_odds(found: Tensor, trust: Trust) -> Tensor:
     """Logarithm of the odds o in each window, (N,), by its `evidence`, (4, N)."""
     misfit, amplification, mirror, noise = found
     misfit = misfit.clamp_min(_LEAST_MISFIT)
+    lacking = (_LEAST_AMPLIFICATION - amplification).clamp_min(0)
     odds: Tensor = (
         trust.prior
         - trust.misfit * misfit
         - trust.amplification * amplification
         + trust.sparsity * mirror
         + trust.noise * noise
+        - _TOO_SHARP * lacking
     )
-    return odds.sub_(_TOO_SHARP * (_BLURRED - amplification).clamp_min(0))
+    return odds

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from blurfield.compute import few_at_a_time
 from blurfield.images import decode, encode
 from blurfield.no_blur import no_blur
 
@@ -22,8 +23,6 @@ from .images import GAMMA, ImageBank
 from .kernels import GRID, bilinear_grid, camera_bank, kernel_bank, turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .source import Source
 
 #: Pixels along each side of a cell of the mixing maps that the network predicts.
@@ -333,7 +332,7 @@ def _blur(light: Tensor, kernels: Tensor, mixing: Tensor) -> Tensor:
     """Blur images (n, C, N, N) with kernels (n, J, K, K) and their maps (n, J, S, S)."""
     wide, side = light.shape[-1], mixing.shape[-1]
     result = light.new_zeros(*light.shape[:2], side, side)
-    for part in _few_at_a_time(light):
+    for part in few_at_a_time(light):
         spectrum = torch.fft.rfft2(light[part])
         for kernel, share in zip(kernels[part].unbind(1), mixing[part].unbind(1), strict=True):
             transfer = torch.fft.rfft2(kernel, s=(wide, wide)).conj()
@@ -354,7 +353,7 @@ def _blur_on_grid(light: Tensor, kernels: Tensor, mixing: Tensor) -> Tensor:
         min(max(0, (2 * cell - 1) * side // (2 * GRID)), side - reach) for cell in range(GRID)
     ]
     result = light.new_zeros(*light.shape[:2], side, side)
-    for part in _few_at_a_time(light):
+    for part in few_at_a_time(light):
         for index, (top, left) in enumerate(product(firsts, firsts)):
             tile = light[part, :, top : top + wide, left : left + wide]
             transfer = torch.fft.rfft2(kernels[part, index], s=(wide, wide)).conj()
@@ -363,10 +362,3 @@ def _blur_on_grid(light: Tensor, kernels: Tensor, mixing: Tensor) -> Tensor:
             here = (slice(top, top + reach), slice(left, left + reach))
             result[part, :, *here].addcmul_(blurry, mixing[index, *here])
     return result.clamp_min_(0)
-
-
-def _few_at_a_time(images: Tensor) -> Iterator[slice]:
-    """Parts of a batch: on a CPU, so small that transforms stay in its cache."""
-    few = len(images) if images.is_cuda else 2
-    for start in range(0, len(images), few):
-        yield slice(start, start + few)
