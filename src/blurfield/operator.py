@@ -43,7 +43,8 @@ class BlurOperator:
         for it. By default 1e-3 for float32 fields and 0 (skip only what is exactly 0) for float64
         ones and for fields that need gradients. Forward and adjoint stay an exact pair.
     poll : callable, optional
-        Called without arguments between tiles. What it raises stops the computation.
+        Called without arguments between tiles. What it raises stops the computation. Kept as
+        attribute of that name, for the steps between blurring.
 
     Raises
     ------
@@ -81,10 +82,10 @@ class BlurOperator:
             raise ValueError(f"prune must be in [0, 1), but is {prune}")
         self.field = field
         self.boundary = boundary
-        poll = poll or do_nothing
+        self.poll: Callable[[], None] = poll or do_nothing
         engine = _shifts.ShiftEngine if field.is_one_tap else _fft_tiles.TileEngine
         with torch.no_grad():
-            self._engine = engine(field, boundary, prune, poll)
+            self._engine = engine(field, boundary, prune, self.poll)
         self._sums: Tensor | None = None
 
     @property

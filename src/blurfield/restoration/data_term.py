@@ -67,14 +67,21 @@ class DataTerm:
     def observe(self, x: Tensor) -> None:
         """Take the quadratic term of an estimate (C, H + K − 1, W + K − 1); renews `seen`."""
         self.seen = self._operator.forward(x)
-        model = self.seen.clamp_min(0)
-        if self._saturation:
-            slope = saturate_derivative(model)
-            model = saturate(model)
-        self._residual = self._blurry - model
-        self._weights = self._inverse_variance(model.clamp_(max=1))
-        if self._saturation:
-            self._weights.mul_(slope)
+        self._residual = torch.empty_like(self._blurry)
+        self._weights = torch.empty_like(self._blurry)
+        for channel, noise in enumerate(self._noise):
+            self._operator.poll()
+            model = self.seen[channel].clamp_min(0)
+            if self._saturation:
+                slope = saturate_derivative(model)
+                self._operator.poll()
+                model = saturate(model)
+            torch.sub(self._blurry[channel], model, out=self._residual[channel])
+            self._operator.poll()
+            variance = noise.variance(model.clamp_(max=1)).add_(self._least_variance)
+            weights = torch.reciprocal(variance, out=self._weights[channel])
+            if self._saturation:
+                weights.mul_(slope)
 
     def descent(self) -> Tensor:
         """Minus the gradient at the estimate observed last: Aᵀ W (y − R(A x))."""
@@ -87,10 +94,3 @@ class DataTerm:
     def row_sums(self) -> Tensor:
         """Sums of the rows of AᵀWA, (C, H + K − 1, W + K − 1): those of A itself are 1."""
         return self._operator.adjoint(self._weights).clamp_(min=0)
-
-    def _inverse_variance(self, light: Tensor) -> Tensor:
-        variances = [
-            model.variance(plane).add_(self._least_variance)
-            for plane, model in zip(light, self._noise, strict=True)
-        ]
-        return torch.stack(variances).reciprocal_()

@@ -79,6 +79,7 @@ class PoissonLikelihood:
             out.sub_(1)
             bright = self._bright(s)
             out[bright] *= saturate_derivative(s[bright] - self._shift)
+            self._poll()
         return excess
 
     def _saturated(self, seen: Tensor) -> Tensor:

@@ -143,7 +143,9 @@ def richardson_lucy(
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
     exposure = exposure_of(blurry if noisy is None else noisy)
+    reporter.poll()
     problem = _Problem.of(blurry, noise_model, gamma, smoothing, saturation, exposure, reporter)
+    reporter.poll()
     radius = field.kernel_size // 2
     x, seen, facts = _minimise(
         problem,
@@ -297,7 +299,8 @@ class _Problem:
         """Total variation, if it counts at all, weighted for images of the brightness of x."""
         if self.tv_weight == 0:
             return None
-        light = (x - self.shift).mean(0, keepdim=True)
+        light = x.mean(0, keepdim=True).sub_(self.shift)
+        poll()
         slope = encoding_slope(light, self.gamma, self.exposure)
         return TotalVariation(slope.mul_(self.tv_weight), len(x), poll)
 
@@ -315,7 +318,9 @@ def _minimise(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Minimise divergence + total variation from `x`; return the minimiser and it blurred."""
     likelihood, minimum = problem.likelihood, problem.shift
+    reporter.poll()
     variation = problem.variation(x, reporter.poll)
+    reporter.poll()
     margin = operator.field.kernel_size - 1
     rows, cols = (slice(s.start, s.stop + margin) for s in pilot)  # the pilot in what is unknown
     seen_much = operator.column_sums().clamp(min=_MIN_SEEN)
@@ -329,6 +334,7 @@ def _minimise(
         done += 1
         metric = point / seen_much
         step = operator.adjoint(likelihood.excess(point_seen)).mul_(metric).add_(point)
+        reporter.poll()
         if variation is not None:
             step = variation.proximal(step, metric, minimum, _TV_STEPS)
         else:

@@ -18,6 +18,8 @@ from .options import check_count, check_positive
 from .trust import UNFINISHED, give_back
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from blurfield.compute import ProgressCallback
@@ -102,11 +104,13 @@ def tikhonov(
     models = resolve_noise(noise, blurry)
     field = field.to(blurry.device, blurry.dtype)
     operator = BlurOperator(field, boundary="valid", poll=reporter.poll)
+    reporter.poll()
     exposure = exposure_of(blurry if noisy is None else noisy)
     data = DataTerm(blurry, operator, models, saturation, exposure)
     radius, (height, width) = field.kernel_size // 2, field.shape
     x = extend(blurry, radius, "reflect").clamp_(min=0)
-    prior = _GradientPrior(x, gamma, smoothing, exposure)
+    reporter.poll()
+    prior = _GradientPrior(x, gamma, smoothing, exposure, reporter.poll)
     # Which clipped pixels count is decided anew half way.
     for steps in (iterations - iterations // 2, iterations // 2):
         if steps:
@@ -145,8 +149,17 @@ def tikhonov(
 class _GradientPrior:
     """½ Σ down·(∂x/∂row)² + across·(∂x/∂column)², with weights as an image suggests them."""
 
-    def __init__(self, image: Tensor, gamma: float, strength: float, exposure: float) -> None:
+    def __init__(
+        self,
+        image: Tensor,
+        gamma: float,
+        strength: float,
+        exposure: float,
+        poll: Callable[[], None],
+    ) -> None:
+        self._poll = poll
         slope = encoding_slope(image.mean(0, keepdim=True), gamma, exposure)
+        poll()
         self._flat = _FLAT * exposure ** (1 / gamma)
         self._down = self._weights(image, slope, strength, -2)
         self._across = self._weights(image, slope, strength, -1)
@@ -155,15 +168,18 @@ class _GradientPrior:
         """slope²/τ² between neighbours along an axis."""
         length = slope.shape[axis]
         slope = (slope.narrow(axis, 1, length - 1) + slope.narrow(axis, 0, length - 1)).div_(2)
+        self._poll()
         edges = image.diff(dim=axis).square_().mean(0, keepdim=True).mul_(slope.square())
         return slope.square_().mul_(strength).div_(edges.mul_(_SHARPER**2).add_(self._flat**2))
 
     def hessian(self, x: Tensor) -> Tensor:
         """The prior's Hessian times an image (C, H, W)."""
+        self._poll()
         out = torch.zeros_like(x)
         down = x.diff(dim=-2).mul_(self._down)
         out[..., :-1, :] -= down
         out[..., 1:, :] += down
+        self._poll()
         across = x.diff(dim=-1).mul_(self._across)
         out[..., :-1] -= across
         out[..., 1:] += across

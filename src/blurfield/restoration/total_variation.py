@@ -86,6 +86,7 @@ class TotalVariation:
         """
         # ‖∇‖² ≤ 8, and differences of a pixel reach its neighbours.
         step = 0.125 / _largest_around(metric.amax(0, keepdim=True))
+        self._poll()
         x = self._primal(z, metric, minimum)
         for _ in range(steps):
             self._ascend(x, step)
