@@ -68,21 +68,25 @@ class Reporter:
             self._report()
 
 
-def part_of(progress: ProgressCallback | None, number: int, parts: int) -> ProgressCallback | None:
-    """Return a progress callback for one of several computations that take about equal time.
+def part_of(
+    progress: ProgressCallback | None, number: int, parts: int, span: int = 1
+) -> ProgressCallback | None:
+    """Return a progress callback for one of several computations, in parts of about equal time.
 
     Parameters
     ----------
     progress : callable or None
         Is told about all of them as about one.
     number, parts : int
-        Which one, from 0, of how many.
+        Which part, from 0, of how many.
+    span : int
+        How many parts the computation takes, from that one on.
     """
     if progress is None:
         return None
 
     def tell(done: int, total: int, message: str) -> None:
-        progress(number * _PART + _PART * done // total, parts * _PART, message)
+        progress(number * _PART + span * _PART * done // total, parts * _PART, message)
 
     return tell
 

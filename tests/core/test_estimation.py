@@ -198,7 +198,7 @@ def test_cancel_stops_at_once(uniform, after):
     [
         ({"model": "nonsense"}, ValueError, "'nonsense' is unknown; known: windowed, compact"),
         ({"model": "two-heads"}, ValueError, "'two-heads' is not installed.*docs/weights.md"),
-        ({"windows": 3}, TypeError, "'windowed' has no option 'windows'"),
+        ({"windows": 3}, TypeError, "'combined' has no option 'windows'"),
         ({"kernel_size": 12}, ValueError, "odd number from 3 up, got 12"),
         ({"kernel_size": 1}, ValueError, "odd number from 3 up, got 1"),
         ({"kernel_size": 51}, ValueError, "only 48 pixels.*51×51; choose a smaller"),

@@ -59,6 +59,12 @@ def _compact() -> Callable[..., KernelField]:
     return estimate_compact
 
 
+def _combined() -> Callable[..., KernelField]:
+    from .combined import estimate_combined
+
+    return estimate_combined
+
+
 def _two_heads() -> Callable[..., KernelField]:
     from .two_heads import estimate_two_heads
 
@@ -74,6 +80,7 @@ def _ufp() -> Callable[..., KernelField]:
 _MODELS = {
     "windowed": _Model(_windowed),
     "compact": _Model(_compact, ("compact",), "one that blurfield train estimator made"),
+    "combined": _Model(_combined, ("compact",), "one that blurfield train estimator made"),
     "two-heads": _Model(_two_heads, ("two-heads",), "one that its authors publish"),
     "ufp": _Model(
         _ufp,
@@ -88,7 +95,7 @@ MODELS = tuple(_MODELS)
 #: Kernel similarity that models reach: the mean over all kinds of scenes of
 #: ``blurfield evaluate synthetic`` on validation photographs. What is not listed is used on demand
 #: only.
-_SIMILARITY = {"windowed": 0.71, "compact": 0.60}
+_SIMILARITY = {"combined": 0.73, "windowed": 0.71, "compact": 0.60}
 
 
 def installed_models() -> list[str]:
@@ -158,8 +165,10 @@ def estimate(
         `blurfield.estimation.windowed.estimate_windowed`. ``"two-heads"`` is the published network
         of `blurfield.estimation.two_heads`, ``"compact"`` a small one, and ``"ufp"`` that of UFPNet
         which gives each pixel a kernel and its uncertainty, see
-        `blurfield.estimation.ufp.estimate_ufp`. ``"auto"`` takes, of the installed ones, that which
-        was measured to be best, see `installed_models`.
+        `blurfield.estimation.ufp.estimate_ufp`. ``"combined"`` takes the small network where blur
+        is short or parts of the image are not blurred, and windows elsewhere, see
+        `blurfield.estimation.combined.estimate_combined`. ``"auto"`` takes, of the installed
+        ones that know the options, that which was measured to be best, see `installed_models`.
     gamma : float or "auto"
         Exponent from the image's values to linear light, in which blur happens: 2.2 for 8-bit
         images and 1 for others by default.

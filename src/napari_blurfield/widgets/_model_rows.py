@@ -18,6 +18,7 @@ MODELS = {
     "auto": "automatic",
     "windowed": "windows (no training)",
     "compact": "compact network",
+    "combined": "compact network and windows",
     "two-heads": "two-headed network",
     "ufp": "UFPNet (each pixel)",
 }
@@ -40,7 +41,10 @@ class ModelChoice(Choice):
             ]
         )
         self.explain("auto", "The best of those that are installed, as far as was measured.")
-        self.explain("compact", "Much faster than windows, and less exact: for a quick look.")
+        self.explain("compact", "Much faster than windows, and less exact for long blur.")
+        self.explain(
+            "combined", "The network where blur is short or a part is sharp, windows elsewhere."
+        )
         for model, reason in lacking.items():
             if reason:
                 text = f"The {MODELS[model]} {reason}; then open this panel again."

@@ -1,0 +1,169 @@
+"""Estimation by the compact network and on windows, each where it is better.
+
+What a network has learned tells short blur well, and where an image is not blurred at all. Kernels
+longer than a few pixels are found better by what a whole window shows. So the network looks first,
+which takes a moment, and windows are only asked for where it finds long blur.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from blurfield.compute import part_of
+from blurfield.field import KernelField
+from blurfield.moments import covariance, moment_grid
+
+from .compact import estimate_compact
+from .windowed import estimate_windowed
+
+if TYPE_CHECKING:
+    import os
+
+    from torch import Tensor
+
+    from blurfield.checkpoints import Checkpoint
+    from blurfield.compute import ProgressCallback
+
+#: Cells of the network's mixing maps (4 px) to a block, and blocks to the side of the
+#: neighbourhood in which the kernels' lengths decide: about 300 pixels.
+_BLOCK, _NEIGHBOURHOOD = 8, 9
+#: Pixels that are added to the lengths of kernels before their logarithm is taken.
+_LEAST_LENGTH = 0.3
+#: Log odds for the network: constant, times the mean and times the deviation of the log lengths.
+#: Fitted by ``benchmarks/combined.py``.
+ODDS = (3.07, -2.12, 4.65)
+#: The log odds are this many times steeper in space, so that few kernels are mixed of both.
+_STEEPER = 4.0
+#: Where kernels are no longer than this on average, in pixels, the network sees next to no blur,
+#: and windows, which see small things that move in front of a still background, decide. Over how
+#: much of the log lengths that changes.
+_NO_BLUR, _SOFT = 1.0, 0.02
+#: Shares below this are none, and above 1 less this they are all.
+_LEAST_SHARE = 0.05
+#: Shorter sides of images, in pixels, for which the kernels of the network are too large.
+_SMALL = 66
+#: Parts of the time that the network takes: one of so many.
+_PARTS = 20
+
+
+def estimate_combined(
+    planes: Tensor,
+    *,
+    max_kernels: int = 25,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
+    progress: ProgressCallback | None = None,
+) -> KernelField:
+    """Estimate a kernel field with the compact network, and on windows where blur is long.
+
+    The network is better for short kernels and for scenes of which a part is not blurred, windows
+    for long kernels. Which is which follows from the lengths of the kernels (standard deviation
+    of the light's displacement) that the network finds: from the mean of their logarithms over a
+    neighbourhood of about 300 pixels, and from how much they vary there. Where the network sees
+    next to no blur, windows decide, too.
+
+    Parameters
+    ----------
+    planes : Tensor
+        Blurry image in linear light with white 1, (C, H, W), at least 32×32 pixels.
+    max_kernels : int
+        Largest number B of basis kernels, at least 1.
+    checkpoint : Checkpoint, str or path-like, optional
+        The network's weights, see `blurfield.estimation.compact.estimate_compact`.
+    progress : callable, optional
+        See `blurfield.estimate`.
+
+    Returns
+    -------
+    KernelField
+        On the device of `planes`. Its metadata hold ``shares``, what part of the image is from the
+        ``compact`` network and from ``windowed`` estimation; ``weights`` of the network, if it has
+        a share; and what windowed estimation tells, if that has one: ``parameters``,
+        ``confidence`` and ``windows``, and the map ``confidence``. Else, ``parameters`` are those
+        of the network.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range, or the weights do not exist or are for another network.
+    """
+    if min(planes.shape[-2:]) < _SMALL:
+        field = estimate_windowed(planes, max_kernels=max_kernels, progress=progress)
+        return field.with_metadata(shares=_shares(0.0))
+    learned = estimate_compact(
+        planes,
+        checkpoint=checkpoint,
+        max_kernels=max_kernels,
+        progress=part_of(progress, 0, _PARTS),
+    )
+    share = network_share(learned)
+    if bool((share == 1).all()):
+        return learned.with_metadata(shares=_shares(1.0))
+    classical = estimate_windowed(
+        planes,
+        max_kernels=max_kernels,
+        progress=part_of(progress, 1, _PARTS, _PARTS - 1),
+    )
+    if not bool(share.any()):
+        return classical.with_metadata(shares=_shares(0.0))
+    return _join(learned, classical, share, max_kernels)
+
+
+def log_lengths(field: KernelField) -> Tensor:
+    """Mean and deviation of the kernels' log lengths around each block of a field, (2, h, w)."""
+    var_y, var_x, _ = covariance(moment_grid(field))
+    logs = (var_y + var_x).clamp_min(0).sqrt_().add_(_LEAST_LENGTH).log_()
+    moments = torch.stack([logs, logs.square()])
+    blocks = functional.avg_pool2d(moments, _BLOCK, ceil_mode=True)
+    mean, square = _neighbourhood_means(blocks)
+    return torch.stack([mean, (square - mean.square()).clamp_min(0).sqrt()])
+
+
+def network_share(field: KernelField) -> Tensor:
+    """Share of the network at each cell of the mixing maps of its field, (h, w), from 0 to 1."""
+    share = share_by(log_lengths(field)).to(field.dtype)
+    cells = field.mixing.shape[-2:]
+    return functional.interpolate(share[None, None], size=cells, mode="bilinear")[0, 0]
+
+
+def share_by(lengths: Tensor, odds: tuple[float, float, float] = ODDS) -> Tensor:
+    """Share of the network by mean and deviation of log lengths (2, …), with some weights."""
+    constant, of_mean, of_deviation = odds
+    mean, deviation = lengths
+    share = torch.sigmoid(_STEEPER * (constant + of_mean * mean + of_deviation * deviation))
+    share = share * torch.sigmoid((mean - math.log(_NO_BLUR + _LEAST_LENGTH)) / _SOFT)
+    return ((share - _LEAST_SHARE) / (1 - 2 * _LEAST_SHARE)).clamp(0, 1)
+
+
+def _shares(network: float) -> dict[str, float]:
+    """What part of an image is from which model, for the metadata."""
+    return {"compact": round(network, 4), "windowed": round(1 - network, 4)}
+
+
+def _neighbourhood_means(blocks: Tensor) -> Tensor:
+    """Means over the neighbourhood of each block; that of a block at the edge lies within."""
+    sides = [min(_NEIGHBOURHOOD, n) for n in blocks.shape[-2:]]
+    means = functional.avg_pool2d(blocks, sides, stride=1)
+    margins = [((side - 1) // 2, side // 2) for side in sides]
+    return functional.pad(means, (*margins[1], *margins[0]), mode="replicate")
+
+
+def _join(
+    learned: KernelField, classical: KernelField, share: Tensor, max_kernels: int
+) -> KernelField:
+    """One field of both, with so much of the first at each of its cells."""
+    size = max(learned.kernel_size, classical.kernel_size)
+    basis = torch.cat([_padded(field.basis, size) for field in (learned, classical)])
+    coarse = functional.interpolate(classical.mixing[None], size=share.shape, mode="bilinear")[0]
+    mixing = torch.cat([learned.mixing * share, coarse * (1 - share)])
+    facts: dict[str, Any] = {"weights": learned.metadata["weights"], **classical.metadata}
+    facts["shares"] = _shares(float(share.mean()))
+    field = KernelField(basis, mixing / mixing.sum(0), learned.shape, facts, maps=classical.maps)
+    return field.compress(max_kernels) if field.num_kernels > max_kernels else field
+
+
+def _padded(basis: Tensor, size: int) -> Tensor:
+    return functional.pad(basis, ((size - basis.shape[-1]) // 2,) * 4)

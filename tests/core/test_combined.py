@@ -1,0 +1,173 @@
+"""Estimation by the compact network and on windows: which is asked, and what becomes of both."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import camera
+
+import blurfield
+from blurfield import Cancelled, KernelField
+from blurfield.estimation import combined
+from blurfield.estimation.combined import estimate_combined, log_lengths, network_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHAPE = (640, 1280)
+WEIGHTS = {"name": "mine", "origin": "test", "sha256": "0"}
+#: Extents in pixels of blur that is clearly the network's, and clearly that of windows.
+SHORT, LONG = 4, 29
+
+
+def line(extent: int, size: int = 33) -> torch.Tensor:
+    kernel = torch.zeros(size, size)
+    first = (size - extent) // 2
+    kernel[size // 2, first : first + extent] = 1 / extent
+    return kernel
+
+
+def halves(left: int, right: int, size: int = 33) -> KernelField:
+    """Lines of one extent on the left, and of another one on the right."""
+    cells = (SHAPE[0] // 4, SHAPE[1] // 4)
+    mixing = torch.zeros(2, *cells)
+    mixing[0, :, : cells[1] // 2] = 1
+    mixing[1] = 1 - mixing[0]
+    basis = torch.stack([line(left, size), line(right, size)])
+    return KernelField(basis, mixing, SHAPE, {"weights": WEIGHTS, "parameters": {"of": "network"}})
+
+
+def windows(extent: int, size: int) -> KernelField:
+    facts = {"parameters": {"of": "windows"}, "confidence": 0.5}
+    maps = {"confidence": torch.full((2, 2), 0.5)}
+    return KernelField.uniform(line(extent, size).T, SHAPE, facts, maps)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Makes both models give certain fields; returns the names of those that are asked."""
+
+    def give(learned: KernelField, classical: KernelField) -> list[str]:
+        names: list[str] = []
+
+        def model(name: str, field: KernelField) -> Callable[..., KernelField]:
+            def estimate(planes: torch.Tensor, **options: Any) -> KernelField:
+                names.append(name)
+                for done in range(3):
+                    options["progress"](done, 2, name)
+                return field
+
+            return estimate
+
+        monkeypatch.setattr(combined, "estimate_compact", model("compact", learned))
+        monkeypatch.setattr(combined, "estimate_windowed", model("windowed", classical))
+        return names
+
+    return give
+
+
+PLANES = torch.zeros(1, *SHAPE)
+
+
+def test_short_blur_is_left_to_the_network(asked: Callable[..., list[str]]) -> None:
+    names = asked(halves(SHORT, SHORT + 1), windows(LONG, 33))
+    field = estimate_combined(PLANES, progress=lambda *_: None)
+    assert names == ["compact"]
+    assert field.metadata["shares"] == {"compact": 1.0, "windowed": 0.0}
+    assert field.metadata["weights"] == WEIGHTS
+    torch.testing.assert_close(field.kernel_at(300, 300), line(SHORT))
+
+
+def test_long_blur_is_left_to_windows(asked: Callable[..., list[str]]) -> None:
+    names = asked(halves(LONG, LONG + 2), windows(LONG, 41))
+    field = estimate_combined(PLANES, progress=lambda *_: None)
+    assert names == ["compact", "windowed"]
+    assert field.metadata["shares"] == {"compact": 0.0, "windowed": 1.0}
+    assert "weights" not in field.metadata
+    assert field.metadata["confidence"] == 0.5
+    torch.testing.assert_close(field.kernel_at(300, 300), line(LONG, 41).T)
+
+
+def test_a_part_that_is_not_blurred_is_left_to_the_network(
+    asked: Callable[..., list[str]],
+) -> None:
+    """Lengths vary: windows see a mixture of what is still and of what moves far."""
+    cells = (72, 72)
+    mixing = torch.zeros(2, *cells)
+    mixing[0] = (torch.arange(72) // 12 % 2)[None]
+    mixing[1] = 1 - mixing[0]
+    field = KernelField(torch.stack([line(1), line(LONG)]), mixing, (288, 288))
+    even = KernelField.uniform(line(LONG), (288, 288))
+    even = even.with_mixing(torch.ones(1, *cells))
+    assert network_share(field).min() > 0.9
+    assert network_share(even).max() < 0.1
+
+
+@pytest.mark.parametrize("size", [29, 33, 65])
+def test_each_where_it_is_better(asked: Callable[..., list[str]], size: int) -> None:
+    learned = halves(SHORT, LONG)
+    asked(learned, windows(LONG, size))
+    before = [values.clone() for values in (learned.basis, learned.mixing)]
+    field = estimate_combined(PLANES, progress=lambda *_: None)
+    largest = max(size, 33)
+    assert field.kernel_size == largest
+    torch.testing.assert_close(field.kernel_at(300, 150), line(SHORT, largest))
+    torch.testing.assert_close(field.kernel_at(300, 1130), line(LONG, largest).T)
+    shares = field.metadata["shares"]
+    assert shares["compact"] + shares["windowed"] == pytest.approx(1)
+    assert 0.2 < shares["compact"] < 0.8
+    assert field.metadata["weights"] == WEIGHTS
+    assert field.metadata["parameters"] == {"of": "windows"}
+    assert float(field.maps["confidence"][0, 0]) == 0.5
+    assert all(map(torch.equal, before, (learned.basis, learned.mixing)))
+
+
+def test_number_of_kernels(asked: Callable[..., list[str]]) -> None:
+    asked(halves(SHORT, LONG), windows(LONG, 33))
+    field = estimate_combined(PLANES, max_kernels=2, progress=lambda *_: None)
+    assert field.num_kernels <= 2
+
+
+def test_lengths_and_neighbourhoods() -> None:
+    uniform = KernelField.uniform(line(7), (400, 300))
+    mean, deviation = log_lengths(uniform.with_mixing(torch.ones(1, 100, 75)))
+    expected = math.log(math.sqrt((7**2 - 1) / 12) + combined._LEAST_LENGTH)
+    assert mean.shape == (13, 10)
+    np.testing.assert_allclose(mean, expected, atol=1e-6)
+    np.testing.assert_allclose(deviation, 0, atol=1e-3)
+    # One block of an image that is smaller than a neighbourhood.
+    small = uniform.with_mixing(torch.ones(1, 5, 7))
+    assert log_lengths(small).shape == (2, 1, 1)
+
+
+def test_progress_and_cancelling(asked: Callable[..., list[str]]) -> None:
+    asked(halves(SHORT, LONG), windows(LONG, 33))
+    reports: list[float] = []
+    estimate_combined(PLANES, progress=lambda done, total, _: reports.append(done / total))
+    assert reports == sorted(reports)
+    assert 0 == reports[0] < reports[2] < 0.1 < reports[-1] == 1
+
+    def cancel(done: int, total: int, message: str) -> None:
+        if message == "windowed":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        estimate_combined(PLANES, progress=cancel)
+
+
+def test_short_blur_of_a_photograph() -> None:
+    """The automatic choice, with the weights of the package: better than windows, and at once."""
+    image, truth = blurfield.simulate(
+        np.asarray(camera())[100:400, 100:420], kind="rotation", seed=2, max_extent=8, noise=0.01
+    )
+    field = blurfield.estimate(image)
+    assert field.metadata["model"] == "combined"
+    assert field.metadata["shares"]["compact"] > 0.5
+    assert "the best of the models installed" in field.metadata["reason"]
+    found = blurfield.similarity(field, truth).mean
+    assert found > 0.8
+    assert found > blurfield.similarity(blurfield.estimate(image, "windowed"), truth).mean
