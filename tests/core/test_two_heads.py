@@ -296,7 +296,7 @@ def test_wrong_options(weights, options, message):
 def test_automatic_choice_tells_what_it_knows(weights):
     image = np.full((40, 40), 0.5)
     facts = blurfield.estimate(image, device="cpu", max_kernels=3).metadata
-    assert facts["model"] == "windowed"
+    assert facts["model"] == "combined"
     assert "not measured: two-heads" in facts["reason"]
 
 
