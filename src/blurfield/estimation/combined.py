@@ -35,13 +35,13 @@ _BLOCK, _NEIGHBOURHOOD = 8, 9
 _LEAST_LENGTH = 0.3
 #: Log odds for the network: constant, times the mean and times the deviation of the log lengths.
 #: Fitted by ``benchmarks/combined.py``.
-ODDS = (3.07, -2.12, 4.65)
+ODDS = (3.3, -2.21, 4.39)
 #: The log odds are this many times steeper in space, so that few kernels are mixed of both.
 _STEEPER = 4.0
-#: Where kernels are no longer than this on average, in pixels, the network sees next to no blur,
-#: and windows, which see small things that move in front of a still background, decide. Over how
-#: much of the log lengths that changes.
-_NO_BLUR, _SOFT = 1.0, 0.02
+#: Where kernels are on average no longer than this, in pixels, but their log lengths vary by more
+#: than this, something small moves in front of a still background: windows see that better. Last,
+#: over how much of the log lengths that changes.
+_NEARLY_STILL, _VARIED, _SOFT = 1.25, 0.2, 0.01
 #: Shares below this are none, and above 1 less this they are all.
 _LEAST_SHARE = 0.05
 #: Shorter sides of images, in pixels, for which the kernels of the network are too large.
@@ -62,8 +62,8 @@ def estimate_combined(
     The network is better for short kernels and for scenes of which a part is not blurred, windows
     for long kernels. Which is which follows from the lengths of the kernels (standard deviation
     of the light's displacement) that the network finds: from the mean of their logarithms over a
-    neighbourhood of about 300 pixels, and from how much they vary there. Where the network sees
-    next to no blur, windows decide, too.
+    neighbourhood of about 300 pixels, and from how much they vary there. Where they are next to
+    nothing and vary, windows decide, too.
 
     Parameters
     ----------
@@ -134,7 +134,8 @@ def share_by(lengths: Tensor, odds: tuple[float, float, float] = ODDS) -> Tensor
     constant, of_mean, of_deviation = odds
     mean, deviation = lengths
     share = torch.sigmoid(_STEEPER * (constant + of_mean * mean + of_deviation * deviation))
-    share = share * torch.sigmoid((mean - math.log(_NO_BLUR + _LEAST_LENGTH)) / _SOFT)
+    still = torch.sigmoid((math.log(_NEARLY_STILL + _LEAST_LENGTH) - mean) / _SOFT)
+    share = share * (1 - still * torch.sigmoid((deviation - _VARIED) / _SOFT))
     return ((share - _LEAST_SHARE) / (1 - 2 * _LEAST_SHARE)).clamp(0, 1)
 
 
