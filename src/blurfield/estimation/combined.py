@@ -46,7 +46,7 @@ _NEARLY_STILL, _VARIED, _SOFT = 1.25, 0.2, 0.01
 _LEAST_SHARE = 0.05
 #: Shorter sides of images, in pixels, for which the kernels of the network are too large.
 _SMALL = 66
-#: Parts of the time that the network takes: one of so many.
+#: Parts of the time: one for the network, one for putting both together, the rest for windows.
 _PARTS = 20
 
 
@@ -105,11 +105,14 @@ def estimate_combined(
     classical = estimate_windowed(
         planes,
         max_kernels=max_kernels,
-        progress=part_of(progress, 1, _PARTS, _PARTS - 1),
+        progress=part_of(progress, 1, _PARTS, _PARTS - 2),
     )
     if not bool(share.any()):
         return classical.with_metadata(shares=_shares(0.0))
-    return _join(learned, classical, share, max_kernels)
+    field = _join(learned, classical, share)
+    if field.num_kernels > max_kernels:
+        field = field.compress(max_kernels, progress=part_of(progress, _PARTS - 1, _PARTS))
+    return field
 
 
 def log_lengths(field: KernelField) -> Tensor:
@@ -152,9 +155,7 @@ def _neighbourhood_means(blocks: Tensor) -> Tensor:
     return functional.pad(means, (*margins[1], *margins[0]), mode="replicate")
 
 
-def _join(
-    learned: KernelField, classical: KernelField, share: Tensor, max_kernels: int
-) -> KernelField:
+def _join(learned: KernelField, classical: KernelField, share: Tensor) -> KernelField:
     """One field of both, with so much of the first at each of its cells."""
     size = max(learned.kernel_size, classical.kernel_size)
     basis = torch.cat([_padded(field.basis, size) for field in (learned, classical)])
@@ -162,8 +163,7 @@ def _join(
     mixing = torch.cat([learned.mixing * share, coarse * (1 - share)])
     facts: dict[str, Any] = {"weights": learned.metadata["weights"], **classical.metadata}
     facts["shares"] = _shares(float(share.mean()))
-    field = KernelField(basis, mixing / mixing.sum(0), learned.shape, facts, maps=classical.maps)
-    return field.compress(max_kernels) if field.num_kernels > max_kernels else field
+    return KernelField(basis, mixing / mixing.sum(0), learned.shape, facts, maps=classical.maps)
 
 
 def _padded(basis: Tensor, size: int) -> Tensor:
