@@ -96,6 +96,7 @@ def estimating(viewer, scene, folder, *, rounds=0):
 def estimating_frames(viewer, scene, folder):
     blurry(viewer, scene, repeat=4)
     widget = EstimateWidget(viewer)
+    widget.model.value = "windowed"
     widget.frames.which.value = "all"
     widget.folder.path.setText(str(folder / "series"))
     return widget
@@ -123,7 +124,9 @@ def masking(viewer, scene, folder):
 
 def measuring(viewer, scene, folder):
     blurry(viewer, scene, repeat=4)
-    return MeasureWidget(viewer)
+    widget = MeasureWidget(viewer)
+    widget.model_rows.model.value = "windowed"
+    return widget
 
 
 def reblurring(viewer, scene, folder, *, task):
