@@ -31,13 +31,13 @@ def line(extent: int, size: int = 33) -> torch.Tensor:
     return kernel
 
 
-def halves(left: int, right: int, size: int = 33) -> KernelField:
+def halves(left: int, right: int) -> KernelField:
     """Lines of one extent on the left, and of another one on the right."""
     cells = (SHAPE[0] // 4, SHAPE[1] // 4)
     mixing = torch.zeros(2, *cells)
     mixing[0, :, : cells[1] // 2] = 1
     mixing[1] = 1 - mixing[0]
-    basis = torch.stack([line(left, size), line(right, size)])
+    basis = torch.stack([line(left), line(right)])
     return KernelField(basis, mixing, SHAPE, {"weights": WEIGHTS, "parameters": {"of": "network"}})
 
 
