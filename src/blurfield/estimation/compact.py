@@ -14,6 +14,7 @@ from blurfield.field import KernelField
 from blurfield.grid import axis_weights
 from blurfield.images import encode
 from blurfield.precision import memory_format, network_dtype
+from blurfield.support import cut_off, padded
 
 from .compact_network import MIXING_STRIDE, TOKEN_STRIDE, CompactNetwork
 
@@ -34,10 +35,8 @@ GAMMA = 2.2
 SCALES = (1.0, 0.5, 0.25)
 #: Bytes of features for each pixel, and the part of the free memory that they may take.
 _PIXEL_BYTES, _SHARE = 180, 0.5
-#: Kernels with more than this on the outermost taps are taken to be cut off by their support …
+#: Kernels with more than this on the rim of their support are taken to be cut off by it.
 _CUT_OFF = 0.04
-#: … which these taps on each side are part of.
-_RIM = 2
 #: Cells of the mixing grid between which scales change smoothly.
 _SMOOTH = 8
 #: Images are made no smaller than this many pixels a side.
@@ -103,7 +102,7 @@ def estimate_compact(
         fields = [_look(network, encoded, used[0], shape, max_kernels)]
         for scale in used[1:]:
             reporter.advance()
-            if not bool((_cut_off(fields[-1]) > _CUT_OFF).any()):
+            if not bool((cut_off(fields[-1]) > _CUT_OFF).any()):
                 break
             fields.append(_look(network, encoded, scale, shape, max_kernels))
         reporter.advance(0, "Putting the scales together")
@@ -159,10 +158,10 @@ def _look(
         image = functional.interpolate(image, size=size, mode="bilinear", antialias=True)
     height, width = (int(n) for n in image.shape[-2:])
     below, right = -height % TOKEN_STRIDE, -width % TOKEN_STRIDE
-    padded = functional.pad(image, (0, right, 0, below), mode="replicate")
+    extended = functional.pad(image, (0, right, 0, below), mode="replicate")
     dtype = network_dtype(encoded.device)
     with torch.autocast(encoded.device.type, dtype, enabled=dtype != torch.float32):
-        prediction = network(padded, max_kernels)
+        prediction = network(extended, max_kernels)
     mixing = prediction.mixing[0].float().exp()
     for axis, length, extra in ((1, height, below), (2, width, right)):
         if extra:
@@ -174,23 +173,14 @@ def _look(
     return field.resize(shape)
 
 
-def _without_padding(mixing: Tensor, axis: int, length: int, padded: int) -> Tensor:
+def _without_padding(mixing: Tensor, axis: int, length: int, extended: int) -> Tensor:
     """Read a mixing grid over a padded image on a grid over the image alone."""
     cells = math.ceil(length / MIXING_STRIDE)
     centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * (length / cells) - 0.5
-    lower, upper, weight = axis_weights(centres, padded, mixing.shape[axis])
+    lower, upper, weight = axis_weights(centres, extended, mixing.shape[axis])
     first, second = (mixing.index_select(axis, i.to(mixing.device)) for i in (lower, upper))
     weight = weight.to(mixing)[:, None] if axis == 1 else weight.to(mixing)
     return torch.lerp(first, second, weight)
-
-
-def _cut_off(field: KernelField) -> Tensor:
-    """How much of each cell's kernel lies on the rim of its support, (h, w)."""
-    size = field.kernel_size
-    # Of a field that was resized, the rim is as much wider.
-    rim = max(_RIM, math.ceil(_RIM * size / 33))
-    inner = field.basis[:, rim : size - rim, rim : size - rim].sum((-2, -1))
-    return torch.einsum("b,bhw->hw", 1 - inner, field.mixing)
 
 
 def _join(fields: list[KernelField]) -> KernelField:
@@ -202,12 +192,11 @@ def _join(fields: list[KernelField]) -> KernelField:
     left = fields[0].mixing.new_ones(1, 1, *cells)
     bases, maps = [], []
     for field in fields:
-        margin = (size - field.kernel_size) // 2
-        bases.append(functional.pad(field.basis, (margin,) * 4))
+        bases.append(padded(field.basis, size))
         mixing = functional.interpolate(field.mixing[None], size=cells, mode="bilinear")[0]
         share = left
         if field is not fields[-1]:
-            cut = functional.interpolate(_cut_off(field)[None, None], size=cells, mode="bilinear")
+            cut = functional.interpolate(cut_off(field)[None, None], size=cells, mode="bilinear")
             fine = (cut <= _CUT_OFF).to(mixing)
             share = left * _smooth(fine)
         left = left - share
@@ -219,5 +208,5 @@ def _join(fields: list[KernelField]) -> KernelField:
 def _smooth(mask: Tensor) -> Tensor:
     """Soft edges of a mask (1, 1, h, w)."""
     rows, cols = (min(_SMOOTH, n - 1) for n in mask.shape[-2:])
-    padded = functional.pad(mask, (cols, cols, rows, rows), mode="replicate")
-    return functional.avg_pool2d(padded, (2 * rows + 1, 2 * cols + 1), 1)
+    extended = functional.pad(mask, (cols, cols, rows, rows), mode="replicate")
+    return functional.avg_pool2d(extended, (2 * rows + 1, 2 * cols + 1), 1)

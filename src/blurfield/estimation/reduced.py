@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from blurfield.field import KernelField
+from blurfield.support import padded
 
 from .kernels import resize
 
@@ -66,8 +67,7 @@ def lifted(
         radius = math.ceil(_MARGIN * _radius(kernels[used])) + factor
         shorter = 2 * ((min(shape) - 1) // 2) + 1
         kernel_size = min(max(least, 2 * radius + 1), shorter)
-    margin = (kernel_size - side) // 2
-    kernels = functional.pad(kernels, (margin,) * 4)
+    kernels = padded(kernels, kernel_size)
     middle = kernel_size // 2
     kernels[:, middle, middle] += (kernels.sum((1, 2)) <= 0).to(kernels.dtype)
     return KernelField(kernels / kernels.sum((1, 2), keepdim=True), field.mixing, shape)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from blurfield.boundary import source_index
 from blurfield.checkpoints import installed
 from blurfield.estimation.ufp import KERNEL_SUM, WEIGHTS, code_parts
 from blurfield.grid import read_block
 from blurfield.precision import memory_format
+from blurfield.support import padded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,7 +92,7 @@ def field_kernels(
     ValueError
         If more than a tenth of the kernel of a pixel lies outside of K×K pixels.
     """
-    basis = functional.pad(field.basis.float(), ((size - field.kernel_size) // 2,) * 4)
+    basis = padded(field.basis.float(), size)
     kept = torch.einsum("b,bhw->hw", basis.sum((1, 2)), field.mixing.float())
     if float(kept.min()) < 1 - _MOST_LOST:
         raise ValueError(

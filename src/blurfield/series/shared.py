@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
-from torch.nn import functional
 
 from blurfield.comparison import kernel_similarity
 from blurfield.estimation.kernels import shift
 from blurfield.estimation.windows import in_place
 from blurfield.field import KernelField
 from blurfield.grid import read_points
+from blurfield.support import padded
 
 from .changes import FRAMES, SHARED, forget_shared
 
@@ -78,7 +78,7 @@ def median_field(
     typical = fields[_most_typical(fields, layout.size, poll)].to("cpu", torch.float32)
 
     def at_landmarks(field: KernelField) -> Tensor:
-        return _padded(field.kernels_at(layout.landmarks), layout.size)
+        return padded(field.kernels_at(layout.landmarks), layout.size)
 
     target = at_landmarks(typical)
     offsets = torch.stack([_offset(at_landmarks(field), target) for field in _polled(fields, poll)])
@@ -199,18 +199,12 @@ def _middles(shape: Sequence[int], cells: Sequence[int]) -> Tensor:
     return torch.cartesian_prod(*axes)
 
 
-def _padded(kernels: Tensor, size: int) -> Tensor:
-    """Kernels in the middle of squares of a larger side."""
-    margin = (size - kernels.shape[-1]) // 2
-    return functional.pad(kernels, (margin,) * 4)
-
-
 def _most_typical(fields: Sequence[KernelField], size: int, poll: Callable[[], None]) -> int:
     """Index of the field whose mean kernel is most alike to those of the others."""
     step = max(1, len(fields) // _CANDIDATES)
     candidates = range(0, len(fields), step)
     chosen = [fields[index].to("cpu", torch.float32).mean_kernel() for index in candidates]
-    means = torch.stack([_padded(mean, size) for mean in chosen])
+    means = torch.stack([padded(mean, size) for mean in chosen])
     alike = []
     for mean in means:
         poll()
@@ -238,7 +232,7 @@ def _medians(
     """Medians of aligned kernels at places (N, 2): (N, K, K), with sum 1."""
     held = np.empty((len(fields), len(places), size, size), np.float32)
     for index, field in enumerate(_polled(fields, poll)):
-        kernels = _padded(field.kernels_at(places), size)
+        kernels = padded(field.kernels_at(places), size)
         held[index] = shift(kernels, offsets[index].expand(len(kernels), 2)).numpy()
     mean = torch.from_numpy(held.mean(0))
     median = torch.from_numpy(np.median(held, axis=0, overwrite_input=True))
