@@ -9,8 +9,9 @@ from drawings import photograph
 
 from blurfield import Cancelled, KernelField, estimate, similarity, simulate
 from blurfield.compute import part_of
-from blurfield.estimation import reduced
+from blurfield.estimation import reduced, windowed
 from blurfield.estimation.reduced import lifted, reduced_copy, reduction
+from blurfield.no_blur import no_blur
 
 
 def test_small_images_are_not_reduced() -> None:
@@ -93,6 +94,80 @@ def test_size_asked_for(limits: None) -> None:
     sharp = photograph(160).mean(-1).astype(np.uint8)
     field = estimate(sharp, "windowed", kernel_size=11)
     assert field.kernel_size == 11
+
+
+class TestLongerThanTheDefault:
+    """Kernels of the default size that are cut off: looked at again, with larger ones."""
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Kernels have 15 pixels by default; their rim is a larger part of them."""
+        monkeypatch.setattr(windowed, "DEFAULT_KERNEL_SIZE", 15)
+        monkeypatch.setattr(windowed, "_CUT_OFF", 0.07)
+        monkeypatch.setattr(windowed, "_LEAST_FOR_LONGER", 64)
+
+    @staticmethod
+    def blurred(extent: int, side: int = 160) -> tuple[np.ndarray, KernelField]:
+        sharp = photograph(side).mean(-1).astype(np.uint8)
+        return simulate(
+            sharp, kind="linear", min_extent=extent - 1, max_extent=extent, seed=4, noise=0
+        )
+
+    def test_blur_longer_than_that(self) -> None:
+        blurry, truth = self.blurred(25)
+        seen: list[float] = []
+        field = estimate(
+            blurry, "windowed", progress=lambda done, total, _: seen.append(done / total)
+        )
+        assert field.kernel_size >= 25
+        assert field.metadata["parameters"]["kernel_size"] == field.kernel_size
+        assert field.metadata["parameters"]["reduction"] == 2
+        assert seen == sorted(seen)
+        assert seen[-1] == 1
+        found = similarity(field, truth).mean
+        assert found > 0.6
+        assert found > similarity(estimate(blurry, "windowed", kernel_size=15), truth).mean + 0.1
+
+    @pytest.mark.parametrize(
+        ("extent", "side", "options"), [(5, 160, {}), (25, 160, {"kernel_size": 15}), (25, 63, {})]
+    )
+    def test_else_once_is_enough(
+        self, extent: int, side: int, options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where the blur is shorter, a size is asked for, or the image is small."""
+        monkeypatch.setattr(windowed, "reduced_copy", None)
+        seen: list[float] = []
+        field = estimate(
+            self.blurred(extent, side)[0],
+            "windowed",
+            progress=lambda done, total, _: seen.append(done / total),
+            **options,
+        )
+        assert field.kernel_size == 15
+        assert "reduction" not in field.metadata["parameters"]
+        assert seen == sorted(seen)
+        assert seen[-1] == 1
+
+    def test_where_the_copy_shows_no_longer_blur(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[int] = []
+
+        def short(field: KernelField, factor: int, shape: tuple[int, int], *_: object) -> object:
+            asked.append(factor)
+            return KernelField.uniform(no_blur(15), shape)
+
+        monkeypatch.setattr(windowed, "lifted", short)
+        field = estimate(self.blurred(25)[0], "windowed")
+        assert asked == [2]
+        assert field.kernel_size == 15
+        assert "reduction" not in field.metadata["parameters"]
+
+    def test_cancelled_in_the_second_look(self) -> None:
+        def stop(done: int, total: int, _: str) -> None:
+            if done > 0.6 * total:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            estimate(self.blurred(25)[0], "windowed", progress=stop)
 
 
 def test_parts_of_progress() -> None:

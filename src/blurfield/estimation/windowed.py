@@ -12,10 +12,12 @@ from torch.nn import functional
 from blurfield.compute import Reporter, part_of
 from blurfield.field import KernelField
 from blurfield.no_blur import no_blur
+from blurfield.support import cut_off, padded
 from blurfield.windows import Windows
 
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
 from .evidence import quiet_noise
+from .layout import WindowSettings
 from .learned_gradients import load_gradients
 from .local_power import choose_locally
 from .reduced import lifted, reduced_copy, reduction
@@ -40,39 +42,6 @@ _LEAST_TEXTURE = 1e-4
 _LEAST_WEIGHT = 0.01
 
 
-@dataclass(frozen=True)
-class WindowSettings:
-    """Constants of the layout; lengths in units of the kernel size.
-
-    Attributes
-    ----------
-    side, stride : float
-        Side of the windows in which kernels are estimated, and distance between them.
-    most : int
-        Largest number of them.
-    trial_side, trial_stride : float
-        The same for the windows in which the kernels compete.
-    most_trials : int
-        Largest number of them.
-    overview : int
-        Pixels of the middle of the image that are taken for a first, common estimate.
-    tolerance : float
-        Kernels whose `Evidence` is worse than the best by this much weigh 1/e.
-    """
-
-    side: float = 5.8
-    stride: float = 4.4
-    most: int = 16
-    trial_side: float = 4.8
-    trial_stride: float = 2.4
-    most_trials: int = 100
-    overview: int = 240_000
-    tolerance: float = 0.1
-
-
-#: Windows of large images: pixels of all of them together, and the least and largest number, of
-#: those in which kernels are estimated and of those in which they compete.
-_LARGE_WINDOWS, _LARGE_TRIALS = (8_000_000, 4, 25), (40_000_000, 36, 196)
 #: Side of kernels in reduced copies, at least.
 _LEAST_REDUCED = 9
 
@@ -81,6 +50,14 @@ _WINDOW_HYPOTHESES = (
     Hypothesis(1.0, 6e-3, 0.05),
     Hypothesis(1.0, 6e-3, 0.2),
 )
+_WHOLE = BlindSettings()
+_LOCAL = replace(_WHOLE, hypotheses=_WINDOW_HYPOTHESES)
+#: Kernels of the default size are too small for an image where more than this of them, on average,
+#: lies on the rim of their support. It is then looked at anew, first in a copy reduced by the
+#: factor; if its shorter side has at least so many pixels.
+_CUT_OFF, _FACTOR, _LEAST_FOR_LONGER = 0.02, 2, 132
+#: Parts of the time: all, those of the first look, and the one of the copy.
+_LOOKS, _FIRST_LOOK, _COPY = 10, 7, 1
 
 
 def estimate_windowed(
@@ -106,7 +83,8 @@ def estimate_windowed(
     Of images with a side of more than 2400 pixels, a reduced copy is estimated first: means of so
     many pixels that its longer side has at most 1600. What it tells, at full resolution, is in the
     place of the overview and is what windows begin with; it also tells how large kernels have to
-    be.
+    be. Smaller images, too, are looked at again in this way, in a copy of half the size, if what
+    was found reaches the rim of kernels of the default size; both times' kernels then compete.
 
     Parameters
     ----------
@@ -114,8 +92,8 @@ def estimate_windowed(
         Blurry image in linear light with white 1, (C, H, W), at least 32×32 pixels.
     kernel_size : int, optional
         Side K of the kernels in pixels, odd, at least 3 and at most the image's shorter side. By
-        default 33, or less for images of less than 66 pixels, and more where a reduced copy of a
-        large image shows longer blur.
+        default 33, or less for images of less than 66 pixels, and more where a reduced copy of the
+        image shows longer blur.
     max_kernels : int
         Largest number B of basis kernels, at least 1.
     edges : str or path-like
@@ -163,22 +141,40 @@ def estimate_windowed(
         note = "the image has no texture that could show blur"
         facts.update(confidence=0.0, note=note)
         return KernelField.uniform(no_blur(size, grey.device, grey.dtype), shape, facts)
-    factor = reduction(shape)
-    if factor == 1:
-        start = _Start(WindowSettings(), size)
-    else:
+    search = _Search(grey, learned, max_kernels, facts)
+
+    def start_from_copy(factor: int, progress: ProgressCallback | None) -> _Start:
         copy = reduced_copy(planes, factor)
         coarse = estimate_windowed(
             copy,
             kernel_size=_reduced_size(kernel_size, factor, min(copy.shape[1:])),
             max_kernels=max_kernels,
             edges=edges,
-            progress=part_of(progress, 0, 2),
+            progress=progress,
         )
-        progress = part_of(progress, 1, 2)
-        start = _Start.lifted(lifted(coarse, factor, shape, size, kernel_size))
-        facts["parameters"].update(kernel_size=start.size, reduction=factor, **asdict(start.layout))
-    return _estimate(grey, start, learned, max_kernels, facts, progress)
+        return _Start.lifted(lifted(coarse, factor, shape, size, kernel_size), factor)
+
+    factor = reduction(shape)
+    if factor > 1:
+        start = start_from_copy(factor, part_of(progress, 0, 2))
+        return search.field(start, part_of(progress, 1, 2))
+    start = _Start(WindowSettings(), size)
+    if kernel_size is not None or min(shape) < _LEAST_FOR_LONGER:
+        return search.field(start, progress)
+    reporter = search.reporter(start, part_of(progress, 0, _LOOKS, _FIRST_LOOK))
+    kernels = search.kernels(start, reporter)
+    field = search.choose(kernels, start, reporter)
+    spent = _FIRST_LOOK + _COPY
+    last = part_of(progress, spent, _LOOKS, _LOOKS - spent)
+    if float(cut_off(field).mean()) > _CUT_OFF:
+        longer = start_from_copy(_FACTOR, part_of(progress, _FIRST_LOOK, _LOOKS, _COPY))
+        if longer.size > size:
+            reporter = search.reporter(longer, last)
+            more = search.kernels(longer, reporter)
+            kernels = torch.cat([padded(kernels, longer.size), more])
+            return search.choose(kernels, longer, reporter)
+    Reporter(last, 1, "The kernels are large enough").advance()
+    return field
 
 
 class _Start(NamedTuple):
@@ -192,25 +188,20 @@ class _Start(NamedTuple):
         Side of the kernels in pixels.
     field : KernelField or None
         What a reduced copy of the image has told. Without it, an overview tells how to begin.
+    factor : int
+        Pixels of the image along each axis that are one in that copy.
     """
 
     layout: WindowSettings
     size: int
     field: KernelField | None = None
+    factor: int = 1
 
     @classmethod
-    def lifted(cls, field: KernelField) -> _Start:
+    def lifted(cls, field: KernelField, factor: int) -> _Start:
         """Start from the field of a reduced copy, with windows that don't take too much memory."""
-        layout = WindowSettings()
         size = field.kernel_size
-        numbers = [
-            min(most, max(least, int(pixels / (side * size) ** 2)))
-            for (pixels, least, most), side in (
-                (_LARGE_WINDOWS, layout.side),
-                (_LARGE_TRIALS, layout.trial_side),
-            )
-        ]
-        return cls(replace(layout, most=numbers[0], most_trials=numbers[1]), size, field)
+        return cls(WindowSettings().limited(size), size, field, factor)
 
     def kernels(
         self,
@@ -231,66 +222,106 @@ class _Start(NamedTuple):
         return torch.cat([mean, found[0]]), guesses.expand(count, -1, -1, -1)
 
 
-def _estimate(
-    grey: Tensor,
-    start: _Start,
-    learned: LearnedGradients | None,
-    max_kernels: int,
-    facts: dict[str, Any],
-    progress: ProgressCallback | None,
-) -> KernelField:
-    """Estimate kernels in windows of an image (H, W), and let all of them compete."""
-    shape, layout, size = (int(grey.shape[0]), int(grey.shape[1])), start.layout, start.size
-    whole = BlindSettings()
-    local = replace(whole, hypotheses=_WINDOW_HYPOTHESES)
-    steps = work(size, local) + (work(size, whole) if start.field is None else 0)
-    reporter = Reporter(progress, steps + 1, "Estimating the blur of the whole image")
-    windows = Windows.on(shape, round(layout.side * size), round(layout.stride * size), layout.most)
-    first, guesses = start.kernels(grey, windows, whole, learned, reporter)
-    reporter.advance(0, "Estimating the blur of parts of the image")
-    cut = windows.cut(grey)
-    means, own, _ = estimate_kernels(cut, size, local, reporter, guesses, learned)
-    kernels = common_frame(torch.cat([first, means, own.flatten(0, 1)]), reporter.poll)
+@dataclass(frozen=True)
+class _Search:
+    """The search for the kernels of an image.
 
-    reporter.advance(0, "Comparing the kernels")
-    stride = round(layout.trial_stride * size)
-    trials = Windows.on(shape, round(layout.trial_side * size), stride, layout.most_trials)
-    quiet = quiet_noise(grey)
-    scores = judge(trials.cut(grey), kernels, quiet, reporter.poll)
-    kernels = torch.cat([no_blur(size, grey.device, grey.dtype)[None], kernels])
-    weights = torch.softmax(-scores / layout.tolerance, dim=1)
-    used = weights.amax(0) > _LEAST_WEIGHT
-    kernels, weights = kernels[used], weights[:, used] / weights[:, used].sum(1, keepdim=True)
-    confidence = _agreement(kernels, weights)
-    coarse = KernelField(kernels.flip(-2, -1), _shares(trials.on_cells(weights, stride)), shape)
-    if coarse.num_kernels > max_kernels:
-        coarse = coarse.compress(max_kernels, progress=lambda *_: reporter.poll())
+    Attributes
+    ----------
+    grey : Tensor
+        The image, (H, W).
+    learned : LearnedGradients or None
+        A network that finds sharp edges.
+    max_kernels : int
+        Largest number of basis kernels.
+    facts : dict
+        For the metadata.
+    """
 
-    reporter.advance(0, "Choosing kernels for each place")
-    mixing = choose_locally(grey, coarse.basis, coarse.mixing, quiet, reporter.poll)
-    basis = in_place(coarse.basis.flip(-2, -1), mixing.mean((1, 2))).flip(-2, -1)
-    field = KernelField(
-        basis,
-        _shares(mixing),
-        shape,
-        {
-            **facts,
-            **coarse.metadata,
-            "confidence": round(float(confidence.mean()), 4),
-            "windows": {
-                "size": list(trials.size),
-                "rows": list(trials.rows),
-                "columns": list(trials.columns),
-                "confidence": [
-                    [round(value, 4) for value in row]
-                    for row in trials.grid(confidence[:, None])[0].tolist()
-                ],
+    grey: Tensor
+    learned: LearnedGradients | None
+    max_kernels: int
+    facts: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return int(self.grey.shape[0]), int(self.grey.shape[1])
+
+    def field(self, start: _Start, progress: ProgressCallback | None) -> KernelField:
+        """Estimate kernels in windows, and let all of them compete."""
+        reporter = self.reporter(start, progress)
+        return self.choose(self.kernels(start, reporter), start, reporter)
+
+    def reporter(self, start: _Start, progress: ProgressCallback | None) -> Reporter:
+        """Reporter for both steps."""
+        steps = work(start.size, _LOCAL)
+        if start.field is None:
+            steps += work(start.size, _WHOLE)
+        return Reporter(progress, steps + 1, "Estimating the blur of the whole image")
+
+    def kernels(self, start: _Start, reporter: Reporter) -> Tensor:
+        """Estimate kernels (C, K, K) of the whole image and in windows."""
+        layout, size = start.layout, start.size
+        stride = round(layout.stride * size)
+        windows = Windows.on(self.shape, round(layout.side * size), stride, layout.most)
+        first, guesses = start.kernels(self.grey, windows, _WHOLE, self.learned, reporter)
+        reporter.advance(0, "Estimating the blur of parts of the image")
+        cut = windows.cut(self.grey)
+        means, own, _ = estimate_kernels(cut, size, _LOCAL, reporter, guesses, self.learned)
+        return torch.cat([first, means, own.flatten(0, 1)])
+
+    def choose(self, kernels: Tensor, start: _Start, reporter: Reporter) -> KernelField:
+        """Let kernels (C, K, K), and no blur, compete in each part of the image."""
+        grey, layout, size = self.grey, start.layout, start.size
+        kernels = common_frame(kernels, reporter.poll)
+        reporter.advance(0, "Comparing the kernels")
+        stride = round(layout.trial_stride * size)
+        trials = Windows.on(self.shape, round(layout.trial_side * size), stride, layout.most_trials)
+        quiet = quiet_noise(grey)
+        scores = judge(trials.cut(grey), kernels, quiet, reporter.poll)
+        kernels = torch.cat([no_blur(size, grey.device, grey.dtype)[None], kernels])
+        weights = torch.softmax(-scores / layout.tolerance, dim=1)
+        used = weights.amax(0) > _LEAST_WEIGHT
+        kernels, weights = kernels[used], weights[:, used] / weights[:, used].sum(1, keepdim=True)
+        confidence = _agreement(kernels, weights)
+        mixing = _shares(trials.on_cells(weights, stride))
+        coarse = KernelField(kernels.flip(-2, -1), mixing, self.shape)
+        if coarse.num_kernels > self.max_kernels:
+            coarse = coarse.compress(self.max_kernels, progress=lambda *_: reporter.poll())
+
+        reporter.advance(0, "Choosing kernels for each place")
+        mixing = choose_locally(grey, coarse.basis, coarse.mixing, quiet, reporter.poll)
+        basis = in_place(coarse.basis.flip(-2, -1), mixing.mean((1, 2))).flip(-2, -1)
+        field = KernelField(
+            basis,
+            _shares(mixing),
+            self.shape,
+            {
+                **self._facts(start),
+                **coarse.metadata,
+                "confidence": round(float(confidence.mean()), 4),
+                "windows": {
+                    "size": list(trials.size),
+                    "rows": list(trials.rows),
+                    "columns": list(trials.columns),
+                    "confidence": [
+                        [round(value, 4) for value in row]
+                        for row in trials.grid(confidence[:, None])[0].tolist()
+                    ],
+                },
             },
-        },
-        maps={"confidence": trials.on_cells(confidence[:, None], stride)[0]},
-    )
-    reporter.advance()
-    return field
+            maps={"confidence": trials.on_cells(confidence[:, None], stride)[0]},
+        )
+        reporter.advance()
+        return field
+
+    def _facts(self, start: _Start) -> dict[str, Any]:
+        """Metadata, with the parameters that followed from the image."""
+        parameters = {**self.facts["parameters"], "kernel_size": start.size}
+        if start.field is not None:
+            parameters["reduction"] = start.factor
+        return {**self.facts, "parameters": {**parameters, **asdict(start.layout)}}
 
 
 def _shares(mixing: Tensor) -> Tensor:
@@ -298,12 +329,12 @@ def _shares(mixing: Tensor) -> Tensor:
     return mixing / mixing.sum(0)
 
 
-def _reduced_size(wanted: int | None, factor: int, shorter_side: int) -> int | None:
-    """Side of the kernels in a reduced copy; the automatic one unless a size is wanted."""
+def _reduced_size(wanted: int | None, factor: int, shorter_side: int) -> int:
+    """Side of the kernels in a reduced copy; the default one unless a size is wanted."""
+    usual = _kernel_size(None, shorter_side)
     if wanted is None:
-        return None
-    most = 2 * (shorter_side // 4) + 1
-    return min(max(_LEAST_REDUCED, 2 * (wanted // (2 * factor)) + 1), DEFAULT_KERNEL_SIZE, most)
+        return usual
+    return min(max(_LEAST_REDUCED, 2 * (wanted // (2 * factor)) + 1), usual)
 
 
 def _kernel_size(wanted: int | None, shorter_side: int) -> int:
