@@ -240,8 +240,8 @@ def test_runs_are_repeatable_and_go_on_where_they_were_stopped(
 def test_estimated_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def estimate(image: np.ndarray, model: str, **_: Any) -> KernelField:
-        asked.append(model)
+    def estimate(image: np.ndarray, model: str, kernel_size: int, **_: Any) -> KernelField:
+        asked.append((model, kernel_size))
         return KernelField.uniform(np.ones((1, 1), np.float32), image.shape[:2])
 
     monkeypatch.setattr(contenders_module, "estimate", estimate)
@@ -252,12 +252,14 @@ def test_estimated_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         count=1,
         methods=[RL, "tikhonov", SK_RL, SK_WIENER],
         estimator="windowed",
+        kernel_size=15,
         device="cpu",
     )
-    assert asked == ["windowed"]  # once for all methods
+    assert asked == [("windowed", 15)]  # once for all methods
     (case,) = results["cases"]
     assert list(case["restorers"]) == [BLURRY, RL, "tikhonov"]
     assert results["settings"]["estimator"] == "windowed"
+    assert results["settings"]["kernel_size"] == 15
     assert abs(case["restorers"][RL]["gain"]) < 1  # without blur, noise alone is removed
 
 
@@ -267,6 +269,7 @@ def test_estimated_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ({"kinds": ["wobbly"]}, "known: uniform, segments, rotation, object, saturated, lights"),
         ({"methods": ["sharpen"]}, "no method 'sharpen'"),
         ({"estimator": "oracle"}, "'oracle' is not installed"),
+        ({"kernel_size": 15}, "name an estimator"),
         ({"noise": [-1]}, "levels of noise"),
         ({"kinds": ["uniform"], "noise": []}, "at least one"),
         ({"seed": -1}, "seed must be"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._values import fraction, not_negative, positive_int, seed
+from ._values import fraction, not_negative, odd, positive_int, seed
 
 if TYPE_CHECKING:
     import argparse
@@ -128,6 +128,9 @@ def _add_restoration(
         help="deblur with the field that MODEL (default windowed) estimates, not the true one",
     )
     subject.add_argument(
+        "--kernel-size", type=odd, metavar="K", help="side of the estimated kernels in pixels, odd"
+    )
+    subject.add_argument(
         "--crop", type=positive_int, metavar="PX", help="only the middle of each photograph"
     )
     subject.add_argument(
@@ -190,6 +193,7 @@ def restoration(options: argparse.Namespace, console: Console) -> None:
             seed=options.seed,
             methods=options.methods,
             estimator=options.estimated,
+            kernel_size=options.kernel_size,
             crop=options.crop,
             rows=options.rows,
             device=options.device,

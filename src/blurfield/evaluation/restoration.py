@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,6 +43,7 @@ def evaluate_restoration(
     seed: int = 0,
     methods: Sequence[str] | None = None,
     estimator: str | None = None,
+    kernel_size: int | None = None,
     crop: int | None = None,
     rows: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -70,6 +71,9 @@ def evaluate_restoration(
         Deblur with the field that this model estimates instead of the true one. Images are then
         registered before they are compared, and scikit-image's methods don't take part, which
         don't handle varying blur.
+    kernel_size : int, optional
+        Side of the kernels that are estimated, in pixels, for models that let it be chosen; by
+        default the model chooses.
     crop : int, optional
         Take only the middle of each photograph, of so many pixels a side.
     rows : path-like, optional
@@ -95,7 +99,10 @@ def evaluate_restoration(
         If there is no such folder.
     ValueError
         If a kind, method or model is unknown or not installed, there are no photographs, one is too
-        small, `rows` is of a run with other settings, or a number is out of range.
+        small, `rows` is of a run with other settings, a number is out of range, or there is a
+        `kernel_size` without an `estimator`.
+    TypeError
+        If the model does not let the size of kernels be chosen.
     """
     chosen = cases(kinds, noise)
     check_seed(seed)
@@ -103,9 +110,19 @@ def evaluate_restoration(
         raise ValueError(f"crop must be at least 1 pixel, not {crop}")
     chosen_device = choose_device(device)
     rivals = restorers(methods)
+    if kernel_size is not None and estimator is None:
+        raise ValueError("kernel_size is for estimated fields; name an estimator")
     estimating = None if estimator is None else contenders([estimator], (), chosen_device)[0]
+    if estimating is not None and kernel_size is not None:
+        estimating = replace(estimating, options={"kernel_size": kernel_size})
     files = photograph_files(images, count)
-    settings = {"seed": seed, "crop": crop, "estimator": estimator, "device": str(chosen_device)}
+    settings = {
+        "seed": seed,
+        "crop": crop,
+        "estimator": estimator,
+        "kernel_size": kernel_size,
+        "device": str(chosen_device),
+    }
     known = Rows(rows, settings)
     entrants = [_entrants(case, rivals, estimator) for case in chosen]
     reporter = Reporter(progress, len(files) * sum(map(len, entrants)), "Evaluating")
