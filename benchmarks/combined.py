@@ -5,7 +5,8 @@
 
 Photographs are blurred as by ``blurfield evaluate synthetic``, and in more kinds of scenes with
 short blur. For each, the fields of both models are told apart by what
-`blurfield.estimation.combined` goes by, the lengths of the kernels that the network finds, and
+`blurfield.estimation.combined` goes by, the lengths of the kernels that the network finds and how
+well either's kernels agree with the image, and
 judged by the L1 distance of their kernels to the true ones. The weights of `combined.ODDS` are
 fitted so that the expected distance of what is chosen is least. Told are the mean distances of
 either model, of the choice (each photograph by weights that were fitted without it), and of the
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from blurfield.estimation.combined import ODDS, log_lengths, share_by
+from blurfield.estimation.combined import ODDS, share_by, signs
 from blurfield.estimation.compact import estimate_compact
 from blurfield.estimation.windowed import estimate_windowed
 from blurfield.evaluation.kernel_distance import kernel_l1_distance
@@ -47,8 +48,8 @@ KINDS = {
     "middle rotation": Setting("rotation", max_extent=15, min_extent=8),
 }
 
-#: Starts of the fit, in order: constant, mean and deviation of the log lengths.
-STARTS = ((0.0, 0.0, 0.0), (3.0, -3.0, 3.0), (6.0, -6.0, 6.0))
+#: Starts of the fit, in order: constant, mean and deviation of the log lengths, evidence.
+STARTS = ((0.0, 0.0, 0.0, 0.0), (2.0, -1.0, 1.0, -1.0), (4.0, -3.0, 3.0, 0.0))
 #: Of the squared weights, so that they stay finite where scenes can be told apart without error.
 PENALTY = 1e-4
 
@@ -58,13 +59,14 @@ def measured(path: Path, kind: str, crop: int, seed: int, number: int) -> dict[s
     photograph = middle(read_photograph(path), crop)
     scene = make_scene(photograph, path.name, kind, KINDS[kind], seed, number)
     planes = LinearImage.from_array(scene.blurry).planes
-    learned = estimate_compact(planes)
+    learned, classical = estimate_compact(planes), estimate_windowed(planes)
+    apart = signs(learned, classical, planes.mean(0), lambda: None)
     return {
         "photograph": path.name,
         "kind": kind,
-        "lengths": [float(plane.mean()) for plane in log_lengths(learned)],
+        "signs": [float(plane.mean()) for plane in apart],
         "compact": kernel_l1_distance(learned, scene.truth).mean,
-        "windowed": kernel_l1_distance(estimate_windowed(planes), scene.truth).mean,
+        "windowed": kernel_l1_distance(classical, scene.truth).mean,
     }
 
 
@@ -90,10 +92,10 @@ def collect(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return samples
 
 
-def share(odds: tuple[float, float, float], samples: list[dict[str, Any]]) -> np.ndarray:
+def share(odds: tuple[float, ...], samples: list[dict[str, Any]]) -> np.ndarray:
     """Share of the network in each image."""
-    lengths = torch.tensor([sample["lengths"] for sample in samples], dtype=torch.float64).T
-    return share_by(lengths, odds).numpy()
+    apart = torch.tensor([sample["signs"] for sample in samples], dtype=torch.float64).T
+    return share_by(apart, odds).numpy()
 
 
 def distances(samples: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
@@ -101,19 +103,18 @@ def distances(samples: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.array([sample[name] for sample in samples]) for name in ("compact", "windowed"))
 
 
-def fitted(samples: list[dict[str, Any]]) -> tuple[float, float, float]:
+def fitted(samples: list[dict[str, Any]]) -> tuple[float, ...]:
     """Weights with the least expected distance."""
     learned, classical = distances(samples)
 
     def loss(odds: np.ndarray) -> float:
-        chosen = share((odds[0], odds[1], odds[2]), samples) * (learned - classical)
+        chosen = share(tuple(odds), samples) * (learned - classical)
         return float(chosen.mean() + PENALTY * np.square(odds).sum())
 
     found = [
         minimize(loss, start, method="Nelder-Mead", options={"maxiter": 2000}) for start in STARTS
     ]
-    constant, of_mean, of_deviation = map(float, min(found, key=lambda result: result.fun).x)
-    return constant, of_mean, of_deviation
+    return tuple(map(float, min(found, key=lambda result: result.fun).x))
 
 
 def tell(samples: list[dict[str, Any]]) -> None:

@@ -13,7 +13,8 @@ from skimage.data import camera
 import blurfield
 from blurfield import Cancelled, KernelField
 from blurfield.estimation import combined
-from blurfield.estimation.combined import estimate_combined, log_lengths, network_share
+from blurfield.estimation.combined import estimate_combined, log_lengths, share_by, signs
+from blurfield.images import LinearImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,17 @@ def halves(left: int, right: int) -> KernelField:
     mixing[1] = 1 - mixing[0]
     basis = torch.stack([line(left), line(right)])
     return KernelField(basis, mixing, SHAPE, {"weights": WEIGHTS, "parameters": {"of": "network"}})
+
+
+@pytest.fixture
+def against(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image speaks against long kernels of the network, and for its short ones."""
+
+    def told(learned: KernelField, *_: Any) -> torch.Tensor:
+        lengths = log_lengths(learned)
+        return torch.cat([lengths, (lengths[:1] > 1).to(lengths) * 2 - 1])
+
+    monkeypatch.setattr(combined, "signs", told)
 
 
 def windows(extent: int, size: int) -> KernelField:
@@ -82,7 +94,7 @@ def test_short_blur_is_left_to_the_network(asked: Callable[..., list[str]]) -> N
     torch.testing.assert_close(field.kernel_at(190, 300), line(SHORT))
 
 
-def test_long_blur_is_left_to_windows(asked: Callable[..., list[str]]) -> None:
+def test_long_blur_is_left_to_windows(asked: Callable[..., list[str]], against: None) -> None:
     names = asked(halves(LONG, LONG + 2), windows(LONG, 41))
     field = estimate_combined(PLANES, progress=lambda *_: None)
     assert names == ["compact", "windowed"]
@@ -101,16 +113,44 @@ def striped(moving: int, still: int) -> KernelField:
     return KernelField(torch.stack([line(1), line(LONG)]), mixing, (288, 288))
 
 
+def share(field: KernelField, against: float = 0.0) -> torch.Tensor:
+    """The network's share in each block, with so much evidence against it."""
+    lengths = log_lengths(field)
+    return share_by(torch.cat([lengths, torch.full_like(lengths[:1], against)]))
+
+
 def test_what_moves_and_what_does_not_is_left_to_the_network() -> None:
     """In the same neighbourhood, windows see mixtures of both; but small things they see better."""
-    assert network_share(striped(10, 8)).min() > 0.99
-    assert network_share(striped(6, 66)).max() == 0
-    assert network_share(striped(72, 0)).max() == 0
-    assert network_share(striped(0, 72)).min() == 1
+    assert share(striped(10, 8)).min() > 0.99
+    assert share(striped(6, 66)).max() == 0
+    assert share(striped(72, 0)).max() < 0.1
+    assert share(striped(0, 72)).min() == 1
+
+
+def test_evidence_decides_between_lengths_that_are_neither_short_nor_long() -> None:
+    middle = KernelField.uniform(line(13), (288, 288)).with_mixing(torch.ones(1, 72, 72))
+    assert float(share(middle, against=2.0).max()) < 0.1
+    assert float(share(middle, against=-2.0).min()) > 0.9
+
+
+def test_evidence_is_against_kernels_that_do_not_agree_with_the_image() -> None:
+    blurry, truth = blurfield.simulate(
+        np.asarray(camera())[60:400, 60:460], kind="linear", seed=3, min_extent=14, max_extent=15
+    )
+    grey = LinearImage.from_array(blurry).planes.mean(0)
+    cells = torch.ones(1, grey.shape[0] // 4, grey.shape[1] // 4)
+    right = truth.with_mixing(cells)
+    wrong = KernelField.uniform(line(3, 41), truth.shape).with_mixing(cells)
+    against = signs(wrong, right, grey, lambda: None)
+    assert against.shape == (3, *log_lengths(wrong).shape[1:])
+    torch.testing.assert_close(against[:2], log_lengths(wrong))
+    assert float(against[2].min()) > 0.4
+    other_way = signs(right, wrong, grey, lambda: None)[2]
+    torch.testing.assert_close(other_way, -against[2], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [29, 33, 65])
-def test_each_where_it_is_better(asked: Callable[..., list[str]], size: int) -> None:
+def test_each_where_it_is_better(asked: Callable[..., list[str]], against: None, size: int) -> None:
     learned = halves(SHORT, LONG)
     asked(learned, windows(LONG, size))
     before = [values.clone() for values in (learned.basis, learned.mixing)]

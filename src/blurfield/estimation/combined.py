@@ -2,7 +2,8 @@
 
 What a network has learned tells short blur well, and where an image is not blurred at all. Kernels
 longer than a few pixels are found better by what a whole window shows. So the network looks first,
-which takes a moment, and windows are only asked for where it finds long blur.
+which takes a moment, and windows are only asked where blur may be long. How well the kernels of
+either agree with the image, by `blurfield.estimation.evidence`, then decides as well.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from blurfield.compute import part_of
+from blurfield.compute import Reporter, part_of
 from blurfield.field import KernelField
 from blurfield.moments import covariance, moment_grid
+from blurfield.support import padded
+from blurfield.windows import Windows
 
 from .compact import estimate_compact
+from .evidence import Evidence, quiet_noise, share_noise
+from .layout import WindowSettings
 from .windowed import estimate_windowed
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from torch import Tensor
 
@@ -33,9 +39,12 @@ if TYPE_CHECKING:
 _BLOCK, _NEIGHBOURHOOD = 8, 9
 #: Pixels that are added to the lengths of kernels before their logarithm is taken.
 _LEAST_LENGTH = 0.3
-#: Log odds for the network: constant, times the mean and times the deviation of the log lengths.
-#: Fitted by ``benchmarks/combined.py``.
-ODDS = (3.3, -2.21, 4.39)
+#: Log odds for the network: constant, times the mean and the deviation of the log lengths, times
+#: the evidence against it. Fitted by ``benchmarks/combined.py``.
+ODDS = (2.01, -1.09, 3.26, -0.88)
+#: Where not even so much evidence against the network would change the choice, windows are not
+#: asked for it.
+_MOST_AGAINST = 0.6
 #: The log odds are this many times steeper in space, so that few kernels are mixed of both.
 _STEEPER = 4.0
 #: Where kernels are on average no longer than this, in pixels, but their log lengths vary by more
@@ -43,10 +52,10 @@ _STEEPER = 4.0
 #: over how much of the log lengths that changes.
 _NEARLY_STILL, _VARIED, _SOFT = 1.25, 0.2, 0.01
 #: Shares below this are none, and above 1 less this they are all.
-_LEAST_SHARE = 0.05
+_LEAST_SHARE = 0.15
 #: Shorter sides of images, in pixels, for which the kernels of the network are too large.
 _SMALL = 66
-#: Parts of the time: one for the network, one for putting both together, the rest for windows.
+#: Parts of the time: one for the network, one for comparing and joining both, the rest for windows.
 _PARTS = 20
 
 
@@ -62,8 +71,10 @@ def estimate_combined(
     The network is better for short kernels and for scenes of which a part is not blurred, windows
     for long kernels. Which is which follows from the lengths of the kernels (standard deviation
     of the light's displacement) that the network finds: from the mean of their logarithms over a
-    neighbourhood of about 300 pixels, and from how much they vary there. Where they are next to
-    nothing and vary, windows decide, too.
+    neighbourhood of about 300 pixels, and from how much they vary there; and from how much better
+    the kernels of windows agree with the image there (`blurfield.estimation.evidence.Evidence`).
+    Where lengths are next to nothing and vary, windows decide, too. Where lengths alone are clear
+    all over the image, it is done without windows.
 
     Parameters
     ----------
@@ -99,14 +110,19 @@ def estimate_combined(
         max_kernels=max_kernels,
         progress=part_of(progress, 0, _PARTS),
     )
-    share = network_share(learned)
-    if bool((share == 1).all()):
+    lengths = log_lengths(learned)
+    most = torch.full_like(lengths[:1], _MOST_AGAINST)
+    if bool((share_by(torch.cat([lengths, most])) == 1).all()):
         return learned.with_metadata(shares=_shares(1.0))
     classical = estimate_windowed(
         planes,
         max_kernels=max_kernels,
         progress=part_of(progress, 1, _PARTS, _PARTS - 2),
     )
+    poll = Reporter(part_of(progress, _PARTS - 1, _PARTS), 1, "Comparing both").poll
+    cells = learned.mixing.shape[-2:]
+    share = share_by(signs(learned, classical, planes.mean(0), poll)).to(learned.dtype)
+    share = functional.interpolate(share[None, None], size=cells, mode="bilinear")[0, 0]
     if not bool(share.any()):
         return classical.with_metadata(shares=_shares(0.0))
     field = _join(learned, classical, share)
@@ -125,18 +141,39 @@ def log_lengths(field: KernelField) -> Tensor:
     return torch.stack([mean, (square - mean.square()).clamp_min(0).sqrt()])
 
 
-def network_share(field: KernelField) -> Tensor:
-    """Share of the network at each cell of the mixing maps of its field, (h, w), from 0 to 1."""
-    share = share_by(log_lengths(field)).to(field.dtype)
-    cells = field.mixing.shape[-2:]
-    return functional.interpolate(share[None, None], size=cells, mode="bilinear")[0, 0]
+def signs(
+    learned: KernelField, classical: KernelField, grey: Tensor, poll: Callable[[], None]
+) -> Tensor:
+    """What tells which of two fields is better, around each block of the network's, (3, h, w).
+
+    `log_lengths` of the network's, and how much worse the `Evidence` of its kernels is than that
+    of the other one's, for the blurry image (H, W).
+    """
+    lengths = log_lengths(learned)
+    size = max(learned.kernel_size, classical.kernel_size)
+    layout, shape = WindowSettings(), learned.shape
+    side, stride = (round(length * size) for length in (layout.trial_side, layout.trial_stride))
+    windows = Windows.on(shape, side, stride, layout.most_trials)
+    kernels = torch.stack(
+        [
+            padded(field.kernels_at(windows.centres()), size).flip(-2, -1)
+            for field in (learned, classical)
+        ],
+        dim=1,
+    )
+    cut = windows.cut(grey)
+    scores = Evidence(cut, poll, share_noise(cut, quiet_noise(grey))[0])(kernels)
+    against = windows.on_cells(scores[:, :1] - scores[:, 1:], stride)
+    against = functional.interpolate(against[None], size=lengths.shape[-2:], mode="bilinear")[0]
+    return torch.cat([lengths, _neighbourhood_means(against)])
 
 
-def share_by(lengths: Tensor, odds: tuple[float, float, float] = ODDS) -> Tensor:
-    """Share of the network by mean and deviation of log lengths (2, …), with some weights."""
-    constant, of_mean, of_deviation = odds
-    mean, deviation = lengths
-    share = torch.sigmoid(_STEEPER * (constant + of_mean * mean + of_deviation * deviation))
+def share_by(signs: Tensor, odds: tuple[float, ...] = ODDS) -> Tensor:
+    """Share of the network by `signs` (3, …), with some weights."""
+    constant, *weights = odds
+    weighted = sum(weight * sign for weight, sign in zip(weights, signs, strict=True))
+    share = torch.sigmoid(_STEEPER * (constant + weighted))
+    mean, deviation, _ = signs
     still = torch.sigmoid((math.log(_NEARLY_STILL + _LEAST_LENGTH) - mean) / _SOFT)
     share = share * (1 - still * torch.sigmoid((deviation - _VARIED) / _SOFT))
     return ((share - _LEAST_SHARE) / (1 - 2 * _LEAST_SHARE)).clamp(0, 1)
@@ -158,13 +195,9 @@ def _neighbourhood_means(blocks: Tensor) -> Tensor:
 def _join(learned: KernelField, classical: KernelField, share: Tensor) -> KernelField:
     """One field of both, with so much of the first at each of its cells."""
     size = max(learned.kernel_size, classical.kernel_size)
-    basis = torch.cat([_padded(field.basis, size) for field in (learned, classical)])
+    basis = torch.cat([padded(field.basis, size) for field in (learned, classical)])
     coarse = functional.interpolate(classical.mixing[None], size=share.shape, mode="bilinear")[0]
     mixing = torch.cat([learned.mixing * share, coarse * (1 - share)])
     facts: dict[str, Any] = {"weights": learned.metadata["weights"], **classical.metadata}
     facts["shares"] = _shares(float(share.mean()))
     return KernelField(basis, mixing / mixing.sum(0), learned.shape, facts, maps=classical.maps)
-
-
-def _padded(basis: Tensor, size: int) -> Tensor:
-    return functional.pad(basis, ((size - basis.shape[-1]) // 2,) * 4)
