@@ -104,6 +104,23 @@ def test_long_blur_is_left_to_windows(asked: Callable[..., list[str]], against: 
     torch.testing.assert_close(field.kernel_at(190, 300), line(LONG, 41).T)
 
 
+def test_blur_that_the_image_shows_to_be_short_is_left_to_the_network(
+    asked: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows are asked where lengths are not clear, and the image can speak against theirs."""
+
+    def told(learned: KernelField, *_: Any) -> torch.Tensor:
+        lengths = log_lengths(learned)
+        return torch.cat([lengths, torch.full_like(lengths[:1], -3.0)])
+
+    monkeypatch.setattr(combined, "signs", told)
+    names = asked(halves(LONG, LONG), windows(LONG, 65))
+    field = estimate_combined(PLANES, progress=lambda *_: None)
+    assert names == ["compact", "windowed"]
+    assert field.kernel_size == 33
+    assert field.metadata["shares"] == {"compact": 1.0, "windowed": 0.0}
+
+
 def striped(moving: int, still: int) -> KernelField:
     """Stripes of so many cells in which something moves far, and in which nothing does."""
     cells = (72, 72)

@@ -125,6 +125,8 @@ def estimate_combined(
     share = functional.interpolate(share[None, None], size=cells, mode="bilinear")[0, 0]
     if not bool(share.any()):
         return classical.with_metadata(shares=_shares(0.0))
+    if bool((share == 1).all()):
+        return learned.with_metadata(shares=_shares(1.0))
     field = _join(learned, classical, share)
     if field.num_kernels > max_kernels:
         field = field.compress(max_kernels, progress=part_of(progress, _PARTS - 1, _PARTS))

@@ -73,7 +73,8 @@ class ModelRows:
             "Largest blur",
             self.largest,
             "How far the longest motion reaches, in pixels: no shorter than the longest streak "
-            "in the image, and not much longer, which takes more time.",
+            "in the image, and not much longer, which takes more time. Automatic: 33 px, and more "
+            "where the motion turns out to be longer.",
         )
         self.model.changed.connect(self._offer_size)
         self._offer_size(self.model.value)
