@@ -21,9 +21,10 @@ from blurfield.support import padded
 from blurfield.windows import Windows
 
 from .compact import estimate_compact
-from .evidence import Evidence, quiet_noise, share_noise
+from .evidence import quiet_noise
 from .layout import WindowSettings
 from .windowed import estimate_windowed
+from .windows import agreement
 
 if TYPE_CHECKING:
     import os
@@ -148,8 +149,8 @@ def signs(
 ) -> Tensor:
     """What tells which of two fields is better, around each block of the network's, (3, h, w).
 
-    `log_lengths` of the network's, and how much worse the `Evidence` of its kernels is than that
-    of the other one's, for the blurry image (H, W).
+    `log_lengths` of the network's, and how much worse the evidence of its kernels is than that of
+    the other one's (`blurfield.estimation.evidence.Evidence`), for the blurry image (H, W).
     """
     lengths = log_lengths(learned)
     size = max(learned.kernel_size, classical.kernel_size)
@@ -163,8 +164,7 @@ def signs(
         ],
         dim=1,
     )
-    cut = windows.cut(grey)
-    scores = Evidence(cut, poll, share_noise(cut, quiet_noise(grey))[0])(kernels)
+    scores = agreement(windows.cut(grey), kernels, quiet_noise(grey), poll)
     against = windows.on_cells(scores[:, :1] - scores[:, 1:], stride)
     against = functional.interpolate(against[None], size=lengths.shape[-2:], mode="bilinear")[0]
     return torch.cat([lengths, _neighbourhood_means(against)])

@@ -73,6 +73,30 @@ def judge(windows: Tensor, kernels: Tensor, quiet: Tensor, poll: Callable[[], No
     return torch.cat(scores)
 
 
+def agreement(windows: Tensor, kernels: Tensor, quiet: Tensor, poll: Callable[[], None]) -> Tensor:
+    """`Evidence` of kernels of its own in each window of an image.
+
+    Parameters
+    ----------
+    windows, quiet, poll
+        As for `judge`.
+    kernels : Tensor
+        (N, M, K, K).
+
+    Returns
+    -------
+    Tensor
+        Scores (N, M); less is better.
+    """
+    pixels = windows.shape[-1] * windows.shape[-2]
+    chunk = max(1, _COMPARED // (pixels * kernels.shape[1]))
+    scores = []
+    for part, own in zip(windows.split(chunk), kernels.split(chunk), strict=True):
+        poll()
+        scores.append(Evidence(part, poll, share_noise(part, quiet)[0])(own))
+    return torch.cat(scores)
+
+
 def common_frame(kernels: Tensor, poll: Callable[[], None]) -> Tensor:
     """Move kernels (C, K, K) by whole pixels so that like kernels coincide.
 
