@@ -38,7 +38,7 @@ from blurfield.estimation.spectral import (
     pad_periodic,
     transfer_function,
 )
-from blurfield.estimation.windows import common_frame, judge
+from blurfield.estimation.windows import common_frame, judge, judge_own
 from blurfield.windows import Windows
 
 
@@ -304,6 +304,8 @@ def test_windows_are_judged_one_like_all():
     together = judge(windows, kernels, quiet, lambda: None)
     assert together.shape == (4, 3)
     assert torch.allclose(judge(windows[2:3], kernels, quiet, lambda: None)[0], together[2])
+    own = kernels.expand(len(windows), -1, -1, -1)
+    assert torch.allclose(judge_own(windows, own, quiet, lambda: None), together[:, 1:])
     assert int((together[:, 1] < together[:, 2]).sum()) >= 3
 
 

@@ -24,7 +24,7 @@ from .compact import estimate_compact
 from .evidence import quiet_noise
 from .layout import WindowSettings
 from .windowed import estimate_windowed
-from .windows import agreement
+from .windows import judge_own
 
 if TYPE_CHECKING:
     import os
@@ -164,7 +164,7 @@ def signs(
         ],
         dim=1,
     )
-    scores = agreement(windows.cut(grey), kernels, quiet_noise(grey), poll)
+    scores = judge_own(windows.cut(grey), kernels, quiet_noise(grey), poll)
     against = windows.on_cells(scores[:, :1] - scores[:, 1:], stride)
     against = functional.interpolate(against[None], size=lengths.shape[-2:], mode="bilinear")[0]
     return torch.cat([lengths, _neighbourhood_means(against)])

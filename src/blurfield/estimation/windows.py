@@ -73,7 +73,7 @@ def judge(windows: Tensor, kernels: Tensor, quiet: Tensor, poll: Callable[[], No
     return torch.cat(scores)
 
 
-def agreement(windows: Tensor, kernels: Tensor, quiet: Tensor, poll: Callable[[], None]) -> Tensor:
+def judge_own(windows: Tensor, kernels: Tensor, quiet: Tensor, poll: Callable[[], None]) -> Tensor:
     """`Evidence` of kernels of its own in each window of an image.
 
     Parameters
