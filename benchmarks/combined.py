@@ -6,11 +6,10 @@
 Photographs are blurred as by ``blurfield evaluate synthetic``, and in more kinds of scenes with
 short blur. For each, the fields of both models are told apart by what
 `blurfield.estimation.combined` goes by, the lengths of the kernels that the network finds and how
-well either's kernels agree with the image, and
-judged by the L1 distance of their kernels to the true ones. The weights of `combined.ODDS` are
-fitted so that the expected distance of what is chosen is least. Told are the mean distances of
-either model, of the choice (each photograph by weights that were fitted without it), and of the
-best choice for each image.
+well either's kernels agree with the image, and judged by the L1 distance of their kernels to the
+true ones. The weights of `combined.ODDS` are fitted so that the expected distance of what is chosen
+is least. Told are the mean distances of either model, of the choice (each photograph by weights
+that were fitted without it), and of the best choice for each image.
 
 Photographs are validation ones, which the network has not been trained with, except for those that
 ``blurfield evaluate synthetic --count APART`` takes. What was measured is kept in the file

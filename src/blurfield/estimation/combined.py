@@ -170,12 +170,12 @@ def signs(
     return torch.cat([lengths, _neighbourhood_means(against)])
 
 
-def share_by(signs: Tensor, odds: tuple[float, ...] = ODDS) -> Tensor:
-    """Share of the network by `signs` (3, …), with some weights."""
+def share_by(found: Tensor, odds: tuple[float, ...] = ODDS) -> Tensor:
+    """Share of the network by the `signs` that were found, (3, …), with some weights."""
     constant, *weights = odds
-    weighted = sum(weight * sign for weight, sign in zip(weights, signs, strict=True))
+    weighted = sum(weight * sign for weight, sign in zip(weights, found, strict=True))
     share = torch.sigmoid(_STEEPER * (constant + weighted))
-    mean, deviation, _ = signs
+    mean, deviation, _ = found
     still = torch.sigmoid((math.log(_NEARLY_STILL + _LEAST_LENGTH) - mean) / _SOFT)
     share = share * (1 - still * torch.sigmoid((deviation - _VARIED) / _SOFT))
     return ((share - _LEAST_SHARE) / (1 - 2 * _LEAST_SHARE)).clamp(0, 1)
