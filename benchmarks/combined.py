@@ -33,16 +33,14 @@ from blurfield.estimation.windowed import estimate_windowed
 from blurfield.evaluation.kernel_distance import kernel_l1_distance
 from blurfield.evaluation.photographs import photograph_files, read_photograph
 from blurfield.evaluation.restoration_scenes import middle
-from blurfield.evaluation.scenes import SETTINGS, Setting, make_scene
+from blurfield.evaluation.scenes import SETTINGS, SHORT_SETTINGS, Setting, make_scene
 from blurfield.files import atomic_write
 from blurfield.images import LinearImage
 
 KINDS = {
     **SETTINGS,
-    "short uniform": Setting("uniform", max_extent=8, min_extent=3),
+    **SHORT_SETTINGS,
     "short noisy": Setting("uniform", max_extent=8, min_extent=3, noise=0.03),
-    "short segments": Setting("segments", max_extent=8, min_extent=2),
-    "short rotation": Setting("rotation", max_extent=8, min_extent=3),
     "middle uniform": Setting("uniform", max_extent=15, min_extent=8),
     "middle rotation": Setting("rotation", max_extent=15, min_extent=8),
 }

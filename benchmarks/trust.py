@@ -1,16 +1,20 @@
 """Choose how far estimated fields are trusted, on training photographs with known blur.
 
     python benchmarks/trust.py --images ../shared/data/train --samples DIR [--count 14] [--first 0]
-        [--crop 256] [--kinds uniform segments rotation] [--noise 0.005 0.01 0.03]
+        [--model windowed] [--split train] [--apart 0] [--crop 256]
+        [--kinds uniform segments rotation] [--noise 0.005 0.01 0.03]
         [--methods richardson-lucy tikhonov plug-and-play:fast plug-and-play:best steepest-descent]
         [--fit] [--seed 0] [--threads N]
 
 Photographs are blurred as by ``blurfield evaluate restoration``, their fields estimated, and the
 images restored without any doubt. What speaks for and against each of them, and the images, are
 kept in the folder ``--samples``; a run that was ended goes on there. Then the gain in PSNR of what
-would have been given back is told, for the constants of `blurfield.restoration.estimated.TRUST`
-and, with ``--fit``, for those with the greatest mean gain less a penalty for images that become
-worse.
+would have been given back is told, for the constants of `blurfield.restoration.estimated` and, with
+``--fit``, for those with the greatest mean gain less a penalty for images that become worse.
+
+``--model compact`` fits `NETWORK_TRUST`, others fit `TRUST`. A network sees photographs that it has
+been trained with better than others: give it ``--split val --apart 20``, which leaves out those of
+``blurfield evaluate restoration --count 20``.
 
 The restored image is moved to where it fits the truth best before anything is given back, once for
 all constants. So gains are about those of ``blurfield evaluate restoration``, not exactly.
@@ -39,7 +43,14 @@ from blurfield.evaluation.restoration_scenes import Case, cases, middle
 from blurfield.files import atomic_write
 from blurfield.images import decode, encode
 from blurfield.restoration import deblur
-from blurfield.restoration.estimated import TRUST, Trust, doubt_by, evidence, judged_windows
+from blurfield.restoration.estimated import (
+    NETWORK_TRUST,
+    TRUST,
+    Trust,
+    doubt_by,
+    evidence,
+    judged_windows,
+)
 from blurfield.windows import Windows
 
 if TYPE_CHECKING:
@@ -58,6 +69,8 @@ METHODS = (
 )
 #: What each dB counts by which an image becomes worse, beyond the first ones.
 PENALTY, FREE = 40.0, 0.15
+#: First steps of the fit.
+STEPS = Trust(0.5, 0.5, 0.3, 15.0, 0.5, 2.0, 2.0)
 
 
 @dataclass
@@ -69,7 +82,7 @@ class Sample:
     key : tuple
         Photograph, kind of blur, noise, method.
     found : Tensor
-        `evidence`, (4, N).
+        `evidence`, (6, N).
     windows : Windows
         Where it was found.
     smoothing : float
@@ -136,7 +149,7 @@ class Sample:
 
     def gain(self, trust: Trust) -> float:
         """Gain in dB of what would have been given back."""
-        doubt = doubt_by(self.found, self.windows, self.smoothing, trust)
+        doubt = doubt_by(self.found, self.windows, self.smoothing, trust, trust)
         margin = (doubt.shape[-1] - self.pairs[0][0].shape[-1]) // 2
         doubt = doubt[:, margin : doubt.shape[1] - margin, margin : doubt.shape[2] - margin]
         found = []
@@ -179,7 +192,7 @@ def samples_of(path: Path, case: Case, number: int, arguments: argparse.Namespac
     """Restore a photograph by all methods."""
     photograph = middle(read_photograph(path), arguments.crop)
     scene = case.scene(photograph, path.stem, arguments.seed, number)
-    field = estimate(scene.blurry, model="windowed", gamma=scene.gamma, device="cpu")
+    field = estimate(scene.blurry, model=arguments.model, gamma=scene.gamma, device="cpu")
     blurry, sharp, radius = unit_values(scene.blurry), scene.sharp(), scene.truth.kernel_size // 2
     before = register(blurry, sharp, radius)
     made = []
@@ -223,7 +236,9 @@ def collect(arguments: argparse.Namespace) -> list[Sample]:
     place.mkdir(parents=True, exist_ok=True)
     samples = [Sample.load(path) for path in sorted(place.glob("*.npz"))]
     known = {sample.key for sample in samples}
-    files = photograph_files(arguments.images, sys.maxsize, "train")
+    files = photograph_files(arguments.images, sys.maxsize, arguments.split)
+    apart = photograph_files(arguments.images, arguments.apart) if arguments.apart else []
+    files = [path for path in files if path not in apart]
     chosen = np.linspace(0, len(files) - 1, arguments.count + 2).round().astype(int)[1:-1]
     for number, path in enumerate(files[index + arguments.first] for index in chosen):
         for case in cases(arguments.kinds, arguments.noise):
@@ -243,19 +258,19 @@ def value(gains: NDArray[np.float64]) -> float:
     return float(gains.mean() - PENALTY * np.clip(-gains - FREE, 0, None).mean())
 
 
-def fitted(samples: Sequence[Sample]) -> Trust:
+def fitted(samples: Sequence[Sample], start: Trust) -> Trust:
     """Return the constants with the greatest `value`."""
-    scale = np.array([0.5, 0.5, 0.3, 15.0, 0.5])
+    scale = np.array(STEPS)
 
     def loss(steps: NDArray[np.float64]) -> float:
-        trust = Trust(*(np.array(TRUST) + scale * steps))
+        trust = Trust(*(np.array(start) + scale * steps))
         return -value(np.array([sample.gain(trust) for sample in samples]))
 
-    simplex = np.vstack([np.zeros(5), np.eye(5)])
+    simplex = np.vstack([np.zeros(len(scale)), np.eye(len(scale))])
     found = minimize(
-        loss, simplex[0], method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": 200}
+        loss, simplex[0], method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": 300}
     )
-    return Trust(*(np.array(TRUST) + scale * found.x))
+    return Trust(*(np.array(start) + scale * found.x))
 
 
 def tell(name: str, samples: Sequence[Sample], trust: Trust) -> None:
@@ -278,6 +293,9 @@ def main() -> None:
     parser.add_argument("--samples", required=True, help="folder in which samples are kept")
     parser.add_argument("--count", type=int, default=14)
     parser.add_argument("--first", type=int, default=0, help="take others, so many further on")
+    parser.add_argument("--model", default="windowed")
+    parser.add_argument("--split", default="train", help="rows of the manifest to take")
+    parser.add_argument("--apart", type=int, default=0, help="leave out what is evaluated by")
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--kinds", nargs="+", default=["uniform", "segments", "rotation"])
     parser.add_argument("--noise", type=float, nargs="+", default=[0.005, 0.01, 0.03])
@@ -289,10 +307,11 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     samples = collect(arguments)
-    tell("without doubt", samples, Trust(1e3, 0.0, 0.0, 0.0, 0.0))
-    tell("as it is", samples, TRUST)
+    now = NETWORK_TRUST if arguments.model == "compact" else TRUST
+    tell("without doubt", samples, Trust(1e3, *[0.0] * (len(Trust._fields) - 1)))
+    tell("as it is", samples, now)
     if arguments.fit:
-        tell("fitted", samples, fitted(samples))
+        tell("fitted", samples, fitted(samples, now))
 
 
 if __name__ == "__main__":

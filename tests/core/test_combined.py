@@ -182,6 +182,9 @@ def test_each_where_it_is_better(asked: Callable[..., list[str]], against: None,
     assert field.metadata["weights"] == WEIGHTS
     assert field.metadata["parameters"] == {"of": "windows"}
     assert float(field.maps["confidence"][0, 0]) == 0.5
+    network = field.maps["network"]
+    assert float(network.mean()) == pytest.approx(shares["compact"], abs=1e-4)
+    assert [float(network[40, column]) for column in (20, -20)] == [1, 0]
     assert all(map(torch.equal, before, (learned.basis, learned.mixing)))
 
 

@@ -12,9 +12,16 @@ from torch import Tensor
 
 import blurfield
 from blurfield import KernelField
+from blurfield.estimation.shares import with_shares
 from blurfield.evaluation.fidelity import psnr
 from blurfield.operator import BlurOperator
-from blurfield.restoration.estimated import doubt_by, doubt_in_estimate, sharp_share
+from blurfield.restoration.estimated import (
+    NETWORK_TRUST,
+    TRUST,
+    doubt_by,
+    doubt_in_estimate,
+    sharp_share,
+)
 from blurfield.restoration.estimated import evidence as find_evidence
 from blurfield.restoration.methods import is_estimated
 from blurfield.restoration.mirror import mirror_evidence
@@ -120,7 +127,7 @@ def test_crisp_images_need_fewer_reasons() -> None:
 
 
 def found_with(noise: float, channels: int = 1) -> Tensor:
-    """Evidence, (4, N), with a standard deviation of the noise of each channel."""
+    """Evidence, (6, N), with a standard deviation of the noise of each channel."""
     sharp, blurry = scene()
     misfit, model = torch.ones_like(blurry), NoiseModel(0.0, noise**2)
     return find_evidence(sharp, blurry, misfit, model, field(hook()), WINDOWS, channels, nothing)
@@ -131,10 +138,11 @@ def test_little_noise_raises_doubt() -> None:
     levels = [found_with(noise)[3].exp() for noise in (0.0, 0.005, 0.01, 0.0115, 0.1)]
     for level, expected in zip(levels, (0.5, 0.5, 1, 1.15, 1.15), strict=True):
         torch.testing.assert_close(level, torch.full_like(level, expected))
-    rest = found_with(0.01)[:3]
-    doubts = [
-        doubt_by(torch.cat([rest, level.log()[None]]), WINDOWS, 1.0).mean() for level in levels
-    ]
+    found = found_with(0.01)
+    doubts = []
+    for level in levels:
+        found[3] = level.log()
+        doubts.append(doubt_by(found, WINDOWS, 1.0).mean())
     assert doubts[1] > doubts[2] > doubts[3]
 
 
@@ -156,14 +164,48 @@ def test_beside_what_is_sharp_nothing_is_trusted() -> None:
     assert still.shape == (5,)
     assert float(still[:3].max()) == 0
     assert still[3:].tolist() == pytest.approx([0.22, 0.68], abs=0.05)
-    found = torch.tensor([0.0, 0.5, 0.0, 0.0])[:, None].expand(4, 5)
-    plain, aware = doubt_by(found, windows, 1.0), doubt_by(found, windows, 1.0, still=still)
+    found = torch.zeros(6, 5)
+    found[1] = 0.5
+    plain = doubt_by(found, windows, 1.0)
+    found[4] = still
+    aware = doubt_by(found, windows, 1.0)
     assert torch.allclose(aware[..., :80], plain[..., :80])
     assert float(aware[..., 240:].min()) > float(plain[..., 240:].max()) + 0.2
 
 
+def test_kernels_of_a_network_are_trusted_otherwise() -> None:
+    """By its own constants, as far as they are the network's."""
+    found = found_with(0.01)
+    assert float(found[5].max()) == 0
+    doubts = {}
+    for share in (0.0, 0.5, 1.0):
+        found[5] = share
+        doubts[share] = doubt_by(found, WINDOWS, 1.0)
+    torch.testing.assert_close(doubts[1.0], doubt_by(found, WINDOWS, 1.0, NETWORK_TRUST))
+    found[5] = 0
+    torch.testing.assert_close(doubts[0.0], doubt_by(found, WINDOWS, 1.0, network=TRUST))
+    assert bool((doubts[1.0] < doubts[0.5]).all())
+    assert bool((doubts[0.5] < doubts[0.0]).all())
+
+
+def test_whose_kernels_they_are() -> None:
+    sharp, blurry = scene()
+    plain = field(hook(), model="windowed")
+    halves = torch.zeros(1, SIDE)
+    halves[:, SIDE // 2 :] = 1
+    for of, expected in (
+        (plain, [0.0, 0.0]),
+        (field(hook(), model="compact"), [1.0, 1.0]),
+        (with_shares(plain, halves), [0.25, 0.75]),
+    ):
+        found = find_evidence(
+            sharp, blurry, torch.ones_like(blurry), NOISE, of, WINDOWS, 1, nothing
+        )
+        assert found[5, :2].tolist() == pytest.approx(expected)
+
+
 def test_restoration_that_brings_back_less_than_blur_takes_raises_doubt() -> None:
-    found = torch.zeros(4, len(WINDOWS.centres()))
+    found = torch.zeros(6, len(WINDOWS.centres()))
     doubts = []
     for amplification in (0.75, 0.5, 0.0, -0.5):
         found[1] = amplification

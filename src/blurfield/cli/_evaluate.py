@@ -106,7 +106,12 @@ def _add_restoration(
         "--count", type=positive_int, default=20, help="photographs of each kind (default 20)"
     )
     subject.add_argument("--seed", type=seed, default=0, help="start of the random numbers")
-    subject.add_argument("--kinds", nargs="+", metavar="KIND", help="kinds of scenes (default all)")
+    subject.add_argument(
+        "--kinds",
+        nargs="+",
+        metavar="KIND",
+        help="kinds of scenes (default all but those with short blur)",
+    )
     subject.add_argument(
         "--noise",
         nargs="+",

@@ -9,7 +9,7 @@ either agree with the image, by `blurfield.estimation.evidence`, then decides as
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -23,6 +23,7 @@ from blurfield.windows import Windows
 from .compact import estimate_compact
 from .evidence import quiet_noise
 from .layout import WindowSettings
+from .shares import with_shares
 from .windowed import estimate_windowed
 from .windows import judge_own
 
@@ -92,7 +93,8 @@ def estimate_combined(
     -------
     KernelField
         On the device of `planes`. Its metadata hold ``shares``, what part of the image is from the
-        ``compact`` network and from ``windowed`` estimation; ``weights`` of the network, if it has
+        ``compact`` network and from ``windowed`` estimation, and its map ``network`` tells the
+        network's share of each pixel; ``weights`` of the network, if it has
         a share; and what windowed estimation tells, if that has one: ``parameters``,
         ``confidence`` and ``windows``, and the map ``confidence``. Else, ``parameters`` are those
         of the network.
@@ -104,7 +106,7 @@ def estimate_combined(
     """
     if min(planes.shape[-2:]) < _SMALL:
         field = estimate_windowed(planes, max_kernels=max_kernels, progress=progress)
-        return field.with_metadata(shares=_shares(0.0))
+        return with_shares(field, planes.new_zeros(1, 1))
     learned = estimate_compact(
         planes,
         checkpoint=checkpoint,
@@ -114,7 +116,7 @@ def estimate_combined(
     lengths = log_lengths(learned)
     most = torch.full_like(lengths[:1], _MOST_AGAINST)
     if bool((share_by(torch.cat([lengths, most])) == 1).all()):
-        return learned.with_metadata(shares=_shares(1.0))
+        return with_shares(learned, planes.new_ones(1, 1))
     classical = estimate_windowed(
         planes,
         max_kernels=max_kernels,
@@ -125,9 +127,9 @@ def estimate_combined(
     share = share_by(signs(learned, classical, planes.mean(0), poll)).to(learned.dtype)
     share = functional.interpolate(share[None, None], size=cells, mode="bilinear")[0, 0]
     if not bool(share.any()):
-        return classical.with_metadata(shares=_shares(0.0))
+        return with_shares(classical, planes.new_zeros(1, 1))
     if bool((share == 1).all()):
-        return learned.with_metadata(shares=_shares(1.0))
+        return with_shares(learned, planes.new_ones(1, 1))
     field = _join(learned, classical, share)
     if field.num_kernels > max_kernels:
         field = field.compress(max_kernels, progress=part_of(progress, _PARTS - 1, _PARTS))
@@ -181,11 +183,6 @@ def share_by(found: Tensor, odds: tuple[float, ...] = ODDS) -> Tensor:
     return ((share - _LEAST_SHARE) / (1 - 2 * _LEAST_SHARE)).clamp(0, 1)
 
 
-def _shares(network: float) -> dict[str, float]:
-    """What part of an image is from which model, for the metadata."""
-    return {"compact": round(network, 4), "windowed": round(1 - network, 4)}
-
-
 def _neighbourhood_means(blocks: Tensor) -> Tensor:
     """Means over the neighbourhood of each block; that of a block at the edge lies within."""
     sides = [min(_NEIGHBOURHOOD, n) for n in blocks.shape[-2:]]
@@ -200,6 +197,6 @@ def _join(learned: KernelField, classical: KernelField, share: Tensor) -> Kernel
     basis = torch.cat([padded(field.basis, size) for field in (learned, classical)])
     coarse = functional.interpolate(classical.mixing[None], size=share.shape, mode="bilinear")[0]
     mixing = torch.cat([learned.mixing * share, coarse * (1 - share)])
-    facts: dict[str, Any] = {"weights": learned.metadata["weights"], **classical.metadata}
-    facts["shares"] = _shares(float(share.mean()))
-    return KernelField(basis, mixing / mixing.sum(0), learned.shape, facts, maps=classical.maps)
+    facts = {"weights": learned.metadata["weights"], **classical.metadata}
+    field = KernelField(basis, mixing / mixing.sum(0), learned.shape, facts, classical.maps)
+    return with_shares(field, share)

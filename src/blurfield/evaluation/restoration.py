@@ -56,8 +56,9 @@ def evaluate_restoration(
     images : path-like
         Folder of sharp photographs, see `photograph_files`.
     kinds : sequence of str, optional
-        Kinds of scenes: uniform, segments, rotation, and with clipped light saturated and lights;
-        all by default.
+        Kinds of scenes: uniform, segments, rotation, object, and with clipped light saturated and
+        lights; all of these by default. With short blur, short uniform, short segments and short
+        rotation.
     noise : sequence of float
         Standard deviations of the noise, white = 1. Scenes with clipped light have 0.01.
     count : int, default 20

@@ -10,7 +10,7 @@ import torch
 
 from blurfield.images import DISPLAY_GAMMA, decode, encode
 
-from .scenes import SETTINGS, Setting, make_scene
+from .scenes import SETTINGS, SHORT_SETTINGS, Setting, make_scene
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .scenes import Scene
 
-__all__ = ["CLIPPED_KINDS", "KINDS", "NOISE", "Case", "cases", "middle"]
+__all__ = ["CLIPPED_KINDS", "KINDS", "NOISE", "SHORT_KINDS", "Case", "cases", "middle"]
 
 #: Exposure of the scenes with lights, which is that of their brightest light, too.
 _LIGHTS_EXPOSURE = 8.0
@@ -32,6 +32,8 @@ _LEAST_LAMP = 0.25
 
 #: Kinds of scenes in which nothing is clipped.
 KINDS = {kind: SETTINGS[kind] for kind in ("uniform", "segments", "rotation", "object")}
+#: Such kinds with short blur.
+SHORT_KINDS = SHORT_SETTINGS
 #: Kinds of scenes in which light is clipped before it is encoded, each with 1 % noise.
 CLIPPED_KINDS = {
     "saturated": SETTINGS["saturated"],
@@ -48,7 +50,7 @@ class Case:
     Attributes
     ----------
     kind : str
-        Of `KINDS` or `CLIPPED_KINDS`.
+        Of `KINDS`, `SHORT_KINDS` or `CLIPPED_KINDS`.
     setting : Setting
         How its scenes are made.
     """
@@ -75,12 +77,13 @@ class Case:
 
 
 def cases(kinds: Sequence[str] | None, noise: Sequence[float]) -> list[Case]:
-    """Return the cases of some kinds of scenes, by default of all.
+    """Return the cases of some kinds of scenes, by default of all but those with short blur.
 
     Parameters
     ----------
     kinds : sequence of str, optional
-        Of `KINDS`, each of which is a case at every level of noise, or `CLIPPED_KINDS`.
+        Of `KINDS` or `SHORT_KINDS`, each of which is a case at every level of noise, or
+        `CLIPPED_KINDS`.
     noise : sequence of float
         Standard deviations, white = 1.
 
@@ -89,15 +92,16 @@ def cases(kinds: Sequence[str] | None, noise: Sequence[float]) -> list[Case]:
     ValueError
         If a kind is unknown, a level of noise is negative, or nothing is left to measure.
     """
-    known = [*KINDS, *CLIPPED_KINDS]
+    unclipped = KINDS | SHORT_KINDS
     found = []
-    for kind in known if kinds is None else kinds:
-        if kind not in known:
-            raise ValueError(f"unknown kind of scene {kind!r}; known: {', '.join(known)}")
+    for kind in [*KINDS, *CLIPPED_KINDS] if kinds is None else kinds:
         if kind in CLIPPED_KINDS:
             found.append(Case(kind, CLIPPED_KINDS[kind]))
+        elif kind in unclipped:
+            found += [Case(kind, replace(unclipped[kind], noise=level)) for level in noise]
         else:
-            found += [Case(kind, replace(KINDS[kind], noise=level)) for level in noise]
+            known = ", ".join([*unclipped, *CLIPPED_KINDS])
+            raise ValueError(f"unknown kind of scene {kind!r}; known: {known}")
     if not found:
         raise ValueError("name at least one kind of scene and one level of noise")
     if not all(0 <= level < 1 for level in noise):

@@ -75,6 +75,12 @@ SETTINGS: dict[str, Setting] = {
     "saturated": Setting("uniform", exposure=2.0),
     "noisy": Setting("uniform", noise=0.03),
 }
+#: Further kinds, with short blur.
+SHORT_SETTINGS: dict[str, Setting] = {
+    "short uniform": Setting("uniform", max_extent=8, min_extent=3),
+    "short segments": Setting("segments", max_extent=8, min_extent=2),
+    "short rotation": Setting("rotation", max_extent=8, min_extent=3),
+}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional
 
+from blurfield.estimation.shares import network_share
 from blurfield.grid import read_block
 from blurfield.operator import BlurOperator
 from blurfield.windows import Windows
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from blurfield.field import KernelField
 
 __all__ = [
+    "NETWORK_TRUST",
     "TRUST",
     "Trust",
     "doubt_by",
@@ -41,14 +43,12 @@ _AROUND = 1
 _DARK = 0.01
 #: Squares below this are nothing.
 _LEAST_SQUARE = 1e-9
-#: Kernels with more of their light than this on one tap don't blur, and what the logarithm of the
-#: odds loses beside regions that are not blurred at all.
-_ONE_TAP, _BESIDE_SHARP = 0.8, 8.0
+#: Kernels with more of their light than this on one tap don't blur.
+_ONE_TAP = 0.8
 #: Logarithm of the misfit below which it says no more: there fine details were taken for noise.
 _LEAST_MISFIT = -0.8
-#: Logarithm of the amplification below which the image is sharper than the kernels allow, and what
-#: the logarithm of the odds loses for each unit that is missing.
-_LEAST_AMPLIFICATION, _TOO_SHARP = 0.5, 8.0
+#: Logarithm of the amplification below which the image is sharper than the kernels allow.
+_LEAST_AMPLIFICATION = 0.5
 #: Noise with which the odds are as they are, and beyond which they change no further.
 _USUAL_NOISE, _NOISE_RANGE = 0.01, (0.005, 0.0115)
 
@@ -63,6 +63,10 @@ class Trust(NamedTuple):
         changes it, has gradients that tell nothing, and 1 % noise.
     misfit, amplification, sparsity, noise : float
         By how much each kind of evidence changes it, see `doubt_in_estimate`.
+    still : float
+        What it loses beside regions that are not blurred at all.
+    too_sharp : float
+        What it loses for each unit by which the logarithm of the amplification is too low.
     """
 
     prior: float
@@ -70,11 +74,15 @@ class Trust(NamedTuple):
     amplification: float
     sparsity: float
     noise: float
+    still: float
+    too_sharp: float
 
 
 #: Fitted to restored training photographs so that the mean gain in PSNR is high and hardly any
 #: image becomes worse, see ``benchmarks/trust.py`` and docs/evaluation.md.
-TRUST = Trust(0.5, 2.25, 1.9, 55.0, 1.9)
+TRUST = Trust(0.5, 2.25, 1.9, 55.0, 1.9, 8.0, 8.0)
+#: The same for kernels of the compact network.
+NETWORK_TRUST = Trust(0.5, 2.25, 1.9, 55.0, 1.9, 8.0, 8.0)
 
 
 def doubt_in_estimate(
@@ -141,7 +149,7 @@ def doubt_in_estimate(
         return torch.zeros_like(misfit)
     windows = judged_windows(field)
     found = evidence(sharp, blurry, misfit, noise, field, windows, channels, poll)
-    return doubt_by(found, windows, smoothing, still=sharp_share(field, windows))
+    return doubt_by(found, windows, smoothing)
 
 
 def judged_windows(field: KernelField) -> Windows:
@@ -156,24 +164,27 @@ def doubt_by(
     windows: Windows,
     smoothing: float,
     trust: Trust = TRUST,
-    still: Tensor | None = None,
+    network: Trust = NETWORK_TRUST,
 ) -> Tensor:
-    """Return what `doubt_in_estimate` does for the `evidence` (4, N) in its windows.
+    """Return what `doubt_in_estimate` does for the `evidence` (6, N) in its windows.
 
-    `still` is the `sharp_share` of the windows, (N,); nothing is sharp by default.
+    `network` is for the part of the kernels that is a network's, `trust` for the rest.
     """
+    *told, still, learned = found
+    logs = [_log_odds(torch.stack(told), each) for each in (trust, network)]
     odds = functional.avg_pool2d(
-        windows.grid(_log_odds(found, trust)[:, None]),
+        windows.grid(logs[0].lerp(logs[1], learned)[:, None]),
         2 * _AROUND + 1,
         stride=1,
         padding=_AROUND,
         count_include_pad=False,
     )
-    if still is not None:
-        beside = functional.max_pool2d(
-            windows.grid(still[:, None])[None], 2 * _AROUND + 1, stride=1, padding=_AROUND
-        )[0]
-        odds -= _BESIDE_SHARP * beside
+    loses = still * torch.full_like(still, trust.still).lerp(
+        torch.full_like(still, network.still), learned
+    )
+    odds -= functional.max_pool2d(
+        windows.grid(loses[:, None])[None], 2 * _AROUND + 1, stride=1, padding=_AROUND
+    )[0]
     doubt = odds.sub_(math.log(smoothing)).neg_().sigmoid_()
     return windows.on_pixels(doubt.flatten(1).T)
 
@@ -181,9 +192,13 @@ def doubt_by(
 def sharp_share(field: KernelField, windows: Windows) -> Tensor:
     """How much of each window is not blurred at all, according to a field, in [0, 1], (N,)."""
     still = field.basis.flatten(1).amax(1) > _ONE_TAP
-    share = field.mixing[still].sum(0, keepdim=True)
+    return _means(field.mixing[still].sum(0, keepdim=True), field, windows)
+
+
+def _means(values: Tensor, field: KernelField, windows: Windows) -> Tensor:
+    """Means over windows of what is known on a grid, (1, h, w), of an image."""
     height, width = field.shape
-    whole = read_block(share, field.shape, slice(0, height), slice(0, width))
+    whole = read_block(values, field.shape, slice(0, height), slice(0, width))
     return windows.cut(whole[0]).mean((-2, -1))
 
 
@@ -197,9 +212,11 @@ def evidence(
     channels: int,
     poll: Callable[[], None],
 ) -> Tensor:
-    """Logarithms of misfit, amplification, sparsity and noise in each window, (4, N).
+    """What speaks for and against a restored image in each window, (6, N).
 
-    For the other parameters see `doubt_in_estimate`.
+    The logarithms of misfit, amplification, sparsity and noise, how much of the window is not
+    blurred at all, and how much of its kernels is a network's. For the parameters see
+    `doubt_in_estimate`.
     """
     weight = blurry.clamp_min(0).add_(_DARK).reciprocal_()
     blurred = BlurOperator(field, boundary="reflect", poll=poll).forward(blurry)
@@ -215,7 +232,10 @@ def evidence(
     mirror = mirror_evidence(blurry[0], field, grey, windows, poll)
     low, high = _NOISE_RANGE
     level = math.log(min(max(noise.std(MID_LEVEL), low), high) / _USUAL_NOISE)
-    return torch.stack([left, changed - blurs, mirror, torch.full_like(mirror, level)])
+    noises = torch.full_like(mirror, level)
+    still = sharp_share(field, windows).to(mirror)
+    learned = _means(network_share(field), field, windows).to(mirror)
+    return torch.stack([left, changed - blurs, mirror, noises, still, learned])
 
 
 def _log_odds(found: Tensor, trust: Trust) -> Tensor:
@@ -229,6 +249,6 @@ def _log_odds(found: Tensor, trust: Trust) -> Tensor:
         - trust.amplification * amplification
         + trust.sparsity * mirror
         + trust.noise * noise
-        - _TOO_SHARP * lacking
+        - trust.too_sharp * lacking
     )
     return odds
