@@ -50,7 +50,8 @@ class KernelField:
         Where the field comes from, as plain JSON types.
     maps : mapping of str to array_like, shape (h', w'), optional
         What else is known of each pixel, each on a grid of its own, read like that of `mixing`:
-        ``"uncertainty"`` of the kernels, in [0, 1], and ``"kernel_sum"``, that of the kernels as a
+        ``"uncertainty"`` and ``"confidence"`` of the kernels, the share that the compact
+        ``"network"`` has in them, all in [0, 1], and ``"kernel_sum"``, that of the kernels as a
         network gave them, are the ones in use. They go with the field wherever it goes.
 
     Raises

@@ -174,9 +174,9 @@ def test_beside_what_is_sharp_nothing_is_trusted() -> None:
 
 
 def test_kernels_of_a_network_are_trusted_otherwise() -> None:
-    """By its own constants, as far as they are the network's."""
-    found = found_with(0.01)
-    assert float(found[5].max()) == 0
+    """By its own constants, as far as they are the network's: residuals say less against them."""
+    found = torch.zeros(6, len(WINDOWS.centres()))
+    found[:2] = 1
     doubts = {}
     for share in (0.0, 0.5, 1.0):
         found[5] = share

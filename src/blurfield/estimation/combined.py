@@ -52,7 +52,7 @@ _STEEPER = 4.0
 #: Where kernels are on average no longer than this, in pixels, but their log lengths vary by more
 #: than this, something small moves in front of a still background: windows see that better. Last,
 #: over how much of the log lengths that changes.
-_NEARLY_STILL, _VARIED, _SOFT = 1.25, 0.2, 0.01
+_NEARLY_STILL, _VARIED, _SOFT = 0.8, 0.2, 0.01
 #: Shares below this are none, and above 1 less this they are all.
 _LEAST_SHARE = 0.15
 #: Shorter sides of images, in pixels, for which the kernels of the network are too large.

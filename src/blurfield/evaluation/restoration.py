@@ -58,7 +58,7 @@ def evaluate_restoration(
     kinds : sequence of str, optional
         Kinds of scenes: uniform, segments, rotation, object, and with clipped light saturated and
         lights; all of these by default. With short blur, short uniform, short segments and short
-        rotation.
+        rotation; without any, sharp.
     noise : sequence of float
         Standard deviations of the noise, white = 1. Scenes with clipped light have 0.01.
     count : int, default 20

@@ -10,7 +10,7 @@ import torch
 
 from blurfield.images import DISPLAY_GAMMA, decode, encode
 
-from .scenes import SETTINGS, SHORT_SETTINGS, Setting, make_scene
+from .scenes import SETTINGS, SHARP, SHORT_SETTINGS, Setting, make_scene
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,8 @@ _LEAST_LAMP = 0.25
 
 #: Kinds of scenes in which nothing is clipped.
 KINDS = {kind: SETTINGS[kind] for kind in ("uniform", "segments", "rotation", "object")}
-#: Such kinds with short blur.
-SHORT_KINDS = SHORT_SETTINGS
+#: Such kinds with short blur, or none.
+SHORT_KINDS = {**SHORT_SETTINGS, "sharp": SHARP}
 #: Kinds of scenes in which light is clipped before it is encoded, each with 1 % noise.
 CLIPPED_KINDS = {
     "saturated": SETTINGS["saturated"],
@@ -77,7 +77,7 @@ class Case:
 
 
 def cases(kinds: Sequence[str] | None, noise: Sequence[float]) -> list[Case]:
-    """Return the cases of some kinds of scenes, by default of all but those with short blur.
+    """Return the cases of some kinds of scenes, by default of `KINDS` and `CLIPPED_KINDS`.
 
     Parameters
     ----------

@@ -81,6 +81,8 @@ SHORT_SETTINGS: dict[str, Setting] = {
     "short segments": Setting("segments", max_extent=8, min_extent=2),
     "short rotation": Setting("rotation", max_extent=8, min_extent=3),
 }
+#: No blur at all.
+SHARP = Setting("uniform", max_extent=1)
 
 
 @dataclass(frozen=True)

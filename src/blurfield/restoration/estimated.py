@@ -45,8 +45,9 @@ _DARK = 0.01
 _LEAST_SQUARE = 1e-9
 #: Kernels with more of their light than this on one tap don't blur.
 _ONE_TAP = 0.8
-#: Logarithm of the misfit below which it says no more: there fine details were taken for noise.
-_LEAST_MISFIT = -0.8
+#: Logarithm of the misfit below which it says no more for a field, and below which it speaks
+#: against one: there fine details were taken for noise.
+_LEAST_MISFIT, _TOO_GOOD = -0.8, -1.2
 #: Logarithm of the amplification below which the image is sharper than the kernels allow.
 _LEAST_AMPLIFICATION = 0.5
 #: Noise with which the odds are as they are, and beyond which they change no further.
@@ -65,8 +66,9 @@ class Trust(NamedTuple):
         By how much each kind of evidence changes it, see `doubt_in_estimate`.
     still : float
         What it loses beside regions that are not blurred at all.
-    too_sharp : float
-        What it loses for each unit by which the logarithm of the amplification is too low.
+    too_sharp, too_good : float
+        What it loses for each unit by which the logarithm of the amplification, or of the misfit,
+        is too low.
     """
 
     prior: float
@@ -76,13 +78,14 @@ class Trust(NamedTuple):
     noise: float
     still: float
     too_sharp: float
+    too_good: float
 
 
 #: Fitted to restored training photographs so that the mean gain in PSNR is high and hardly any
 #: image becomes worse, see ``benchmarks/trust.py`` and docs/evaluation.md.
-TRUST = Trust(0.5, 2.25, 1.9, 55.0, 1.9, 8.0, 8.0)
+TRUST = Trust(0.5, 2.25, 1.9, 55.0, 1.9, 8.0, 8.0, 0.0)
 #: The same for kernels of the compact network.
-NETWORK_TRUST = Trust(0.5, 2.25, 1.9, 55.0, 1.9, 8.0, 8.0)
+NETWORK_TRUST = Trust(2.6, 0.3, 1.2, 0.0, 0.0, 0.5, 5.0, 4.0)
 
 
 def doubt_in_estimate(
@@ -241,14 +244,15 @@ def evidence(
 def _log_odds(found: Tensor, trust: Trust) -> Tensor:
     """Logarithm of the odds o in each window, (N,), by its `evidence`, (4, N)."""
     misfit, amplification, mirror, noise = found
-    misfit = misfit.clamp_min(_LEAST_MISFIT)
     lacking = (_LEAST_AMPLIFICATION - amplification).clamp_min(0)
+    too_good = (_TOO_GOOD - misfit).clamp_min(0)
     odds: Tensor = (
         trust.prior
-        - trust.misfit * misfit
+        - trust.misfit * misfit.clamp_min(_LEAST_MISFIT)
         - trust.amplification * amplification
         + trust.sparsity * mirror
         + trust.noise * noise
         - trust.too_sharp * lacking
+        - trust.too_good * too_good
     )
     return odds
