@@ -70,7 +70,7 @@ METHODS = (
 #: What each dB counts by which an image becomes worse, beyond the first ones.
 PENALTY, FREE = 40.0, 0.15
 #: First steps of the fit.
-STEPS = Trust(0.5, 0.5, 0.3, 15.0, 0.5, 2.0, 2.0)
+STEPS = Trust(0.5, 0.5, 0.3, 15.0, 0.5, 2.0, 2.0, 1.0)
 
 
 @dataclass

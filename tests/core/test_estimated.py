@@ -188,6 +188,19 @@ def test_kernels_of_a_network_are_trusted_otherwise() -> None:
     assert bool((doubts[0.5] < doubts[0.0]).all())
 
 
+def test_residuals_far_below_the_noise_speak_against_a_network() -> None:
+    """Nothing that is blurred has such: fine details were taken for noise."""
+    found = torch.zeros(6, len(WINDOWS.centres()))
+    found[1], found[5] = 0.5, 1
+    doubts = []
+    for misfit in (0.0, -1.0, -1.5, -3.0):
+        found[0] = misfit
+        doubts.append(float(doubt_by(found, WINDOWS, 1.0).mean()))
+    assert doubts[1] <= doubts[0] < 0.2
+    assert doubts[1] < doubts[2] < doubts[3]
+    assert doubts[3] > 0.9
+
+
 def test_whose_kernels_they_are() -> None:
     sharp, blurry = scene()
     plain = field(hook(), model="windowed")
