@@ -182,8 +182,8 @@ def doubt_by(
 
     `network` is for the part of the kernels that is a network's, `trust` for the rest.
     """
-    *told, still, learned = found
-    logs = [_log_odds(torch.stack(told), each) for each in (trust, network)]
+    told, (still, learned) = found[:4], found[4:]
+    logs = [_log_odds(told, each) for each in (trust, network)]
     odds = functional.avg_pool2d(
         windows.grid(logs[0].lerp(logs[1], learned)[:, None]),
         2 * _AROUND + 1,
@@ -191,11 +191,9 @@ def doubt_by(
         padding=_AROUND,
         count_include_pad=False,
     )
-    loses = still * torch.full_like(still, trust.still).lerp(
-        torch.full_like(still, network.still), learned
-    )
+    beside = still * (trust.still + (network.still - trust.still) * learned)
     odds -= functional.max_pool2d(
-        windows.grid(loses[:, None])[None], 2 * _AROUND + 1, stride=1, padding=_AROUND
+        windows.grid(beside[:, None])[None], 2 * _AROUND + 1, stride=1, padding=_AROUND
     )[0]
     doubt = odds.sub_(math.log(smoothing)).neg_().sigmoid_()
     return windows.on_pixels(doubt.flatten(1).T)
