@@ -94,10 +94,9 @@ def estimate_combined(
     KernelField
         On the device of `planes`. Its metadata hold ``shares``, what part of the image is from the
         ``compact`` network and from ``windowed`` estimation, and its map ``network`` tells the
-        network's share of each pixel; ``weights`` of the network, if it has
-        a share; and what windowed estimation tells, if that has one: ``parameters``,
-        ``confidence`` and ``windows``, and the map ``confidence``. Else, ``parameters`` are those
-        of the network.
+        network's share of each pixel. There are also ``weights`` of the network, if it has a share;
+        and what windowed estimation tells, if that has one: ``parameters``, ``confidence`` and
+        ``windows``, and the map ``confidence``. Else, ``parameters`` are those of the network.
 
     Raises
     ------
