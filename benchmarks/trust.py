@@ -1,4 +1,4 @@
-"""Choose how far estimated fields are trusted, on training photographs with known blur.
+"""Choose how far estimated fields are trusted, on photographs with known blur.
 
     python benchmarks/trust.py --images ../shared/data/train --samples DIR [--count 14] [--first 0]
         [--model windowed] [--split train] [--apart 0] [--crop 256]
@@ -295,7 +295,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="take others, so many further on")
     parser.add_argument("--model", default="windowed")
     parser.add_argument("--split", default="train", help="rows of the manifest to take")
-    parser.add_argument("--apart", type=int, default=0, help="leave out what is evaluated by")
+    parser.add_argument("--apart", type=int, default=0, help="leave out so many of evaluation")
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--kinds", nargs="+", default=["uniform", "segments", "rotation"])
     parser.add_argument("--noise", type=float, nargs="+", default=[0.005, 0.01, 0.03])

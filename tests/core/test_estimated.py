@@ -181,9 +181,9 @@ def test_kernels_of_a_network_are_trusted_otherwise() -> None:
     for share in (0.0, 0.5, 1.0):
         found[5] = share
         doubts[share] = doubt_by(found, WINDOWS, 1.0)
-    torch.testing.assert_close(doubts[1.0], doubt_by(found, WINDOWS, 1.0, NETWORK_TRUST))
-    found[5] = 0
     torch.testing.assert_close(doubts[0.0], doubt_by(found, WINDOWS, 1.0, network=TRUST))
+    found[5] = 0
+    torch.testing.assert_close(doubts[1.0], doubt_by(found, WINDOWS, 1.0, NETWORK_TRUST))
     assert bool((doubts[1.0] < doubts[0.5]).all())
     assert bool((doubts[0.5] < doubts[0.0]).all())
 

@@ -266,7 +266,11 @@ def test_estimated_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"kinds": ["wobbly"]}, "rotation, object, short uniform, .*, saturated, lights"),
+        (
+            {"kinds": ["wobbly"]},
+            "known: uniform, segments, rotation, object, short uniform, short segments, "
+            "short rotation, sharp, saturated, lights",
+        ),
         ({"methods": ["sharpen"]}, "no method 'sharpen'"),
         ({"estimator": "oracle"}, "'oracle' is not installed"),
         ({"kernel_size": 15}, "name an estimator"),

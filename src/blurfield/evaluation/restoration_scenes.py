@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .scenes import Scene
 
-__all__ = ["CLIPPED_KINDS", "KINDS", "NOISE", "SHORT_KINDS", "Case", "cases", "middle"]
+__all__ = ["CLIPPED_KINDS", "FURTHER_KINDS", "KINDS", "NOISE", "Case", "cases", "middle"]
 
 #: Exposure of the scenes with lights, which is that of their brightest light, too.
 _LIGHTS_EXPOSURE = 8.0
@@ -32,8 +32,8 @@ _LEAST_LAMP = 0.25
 
 #: Kinds of scenes in which nothing is clipped.
 KINDS = {kind: SETTINGS[kind] for kind in ("uniform", "segments", "rotation", "object")}
-#: Such kinds with short blur, or none.
-SHORT_KINDS = {**SHORT_SETTINGS, "sharp": SHARP}
+#: Such kinds with short blur, or none, which only take part where they are named.
+FURTHER_KINDS = {**SHORT_SETTINGS, "sharp": SHARP}
 #: Kinds of scenes in which light is clipped before it is encoded, each with 1 % noise.
 CLIPPED_KINDS = {
     "saturated": SETTINGS["saturated"],
@@ -50,7 +50,7 @@ class Case:
     Attributes
     ----------
     kind : str
-        Of `KINDS`, `SHORT_KINDS` or `CLIPPED_KINDS`.
+        Of `KINDS`, `FURTHER_KINDS` or `CLIPPED_KINDS`.
     setting : Setting
         How its scenes are made.
     """
@@ -82,7 +82,7 @@ def cases(kinds: Sequence[str] | None, noise: Sequence[float]) -> list[Case]:
     Parameters
     ----------
     kinds : sequence of str, optional
-        Of `KINDS` or `SHORT_KINDS`, each of which is a case at every level of noise, or
+        Of `KINDS` or `FURTHER_KINDS`, each of which is a case at every level of noise, or
         `CLIPPED_KINDS`.
     noise : sequence of float
         Standard deviations, white = 1.
@@ -92,7 +92,7 @@ def cases(kinds: Sequence[str] | None, noise: Sequence[float]) -> list[Case]:
     ValueError
         If a kind is unknown, a level of noise is negative, or nothing is left to measure.
     """
-    unclipped = KINDS | SHORT_KINDS
+    unclipped = KINDS | FURTHER_KINDS
     found = []
     for kind in [*KINDS, *CLIPPED_KINDS] if kinds is None else kinds:
         if kind in CLIPPED_KINDS:

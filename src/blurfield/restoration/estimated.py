@@ -182,16 +182,16 @@ def doubt_by(
 
     `network` is for the part of the kernels that is a network's, `trust` for the rest.
     """
-    told, (still, learned) = found[:4], found[4:]
+    told, (still, share) = found[:4], found[4:]
     logs = [_log_odds(told, each) for each in (trust, network)]
     odds = functional.avg_pool2d(
-        windows.grid(logs[0].lerp(logs[1], learned)[:, None]),
+        windows.grid(logs[0].lerp(logs[1], share)[:, None]),
         2 * _AROUND + 1,
         stride=1,
         padding=_AROUND,
         count_include_pad=False,
     )
-    beside = still * (trust.still + (network.still - trust.still) * learned)
+    beside = still * (trust.still + (network.still - trust.still) * share)
     odds -= functional.max_pool2d(
         windows.grid(beside[:, None])[None], 2 * _AROUND + 1, stride=1, padding=_AROUND
     )[0]
