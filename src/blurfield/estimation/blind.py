@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .learned_gradients import LearnedGradients
 
 #: Each scale is smaller than the next finer one by this factor.
-_RATIO = math.sqrt(2)
+RATIO = math.sqrt(2)
 #: Kernels of the coarsest scale are of about this many pixels.
 _COARSEST = 3.0
 
@@ -162,11 +162,11 @@ def estimate_kernels(
             if scale == 1 and step == settings.iterations - 1:
                 level.blur_latent(settings.optics)
             tracks.kernels = _improve(level, tracks, settings, learned, reporter.poll)
-            reporter.advance(_steps(scale))
+            reporter.advance(scale_steps(scale))
             tracks.strength = tracks.strength / settings.decay
             tracks.strength = tracks.strength.clamp_min(settings.least_strength)
         tracks.kernels = centre(tracks.kernels)
-        if settings.verdict / _RATIO < scale <= settings.verdict:
+        if settings.verdict / RATIO < scale <= settings.verdict:
             if guesses is not None:
                 tracks.join(resize(guesses, side), settings.hypotheses[0])
             tracks.select(Evidence(level.images, reporter.poll), settings)
@@ -233,10 +233,11 @@ class _Tracks:
 
 def work(size: int, settings: BlindSettings) -> int:
     """Steps that `estimate_kernels` reports as done, in units of about equal time."""
-    return settings.iterations * sum(_steps(scale) for scale in scales(size))
+    return settings.iterations * sum(scale_steps(scale) for scale in scales(size))
 
 
-def _steps(scale: float) -> int:
+def scale_steps(scale: float) -> int:
+    """Steps that are reported for one alternation at a scale."""
     return max(1, round(20 * scale**2))
 
 
@@ -249,8 +250,8 @@ def start_kernels(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 def scales(size: int) -> list[float]:
     """Scales at which kernels of K = `size` pixels are estimated, from coarse to fine."""
-    count = max(0, round(math.log(size / _COARSEST, _RATIO)))
-    return [_RATIO**-step for step in range(count, -1, -1)]
+    count = max(0, round(math.log(size / _COARSEST, RATIO)))
+    return [RATIO**-step for step in range(count, -1, -1)]
 
 
 def odd(length: float) -> int:

@@ -119,6 +119,48 @@ def toeplitz(auto: Tensor) -> Callable[[Tensor], Tensor]:
     return product
 
 
+def projected_gradients(
+    squared: Callable[[Tensor], Tensor],
+    target: Tensor,
+    start: Tensor,
+    ridge: float | Tensor,
+    support: float | Tensor,
+    poll: Callable[[], None],
+) -> Tensor:
+    """Minimise ½ x·A·x − b·x + ½ γ‖x‖² over x ≥ 0, for each vector along the last axis.
+
+    Accelerated projected gradients (Beck & Teboulle 2009).
+
+    Parameters
+    ----------
+    squared : callable
+        Product of vectors (..., n) with their positive semidefinite matrices A.
+    target, start : Tensor
+        b, and a first guess, (..., n).
+    ridge : float or Tensor
+        Tikhonov weight γ, broadcast against the vectors.
+    support : float or Tensor
+        1 where vectors may differ from 0, else 0; broadcast against them.
+    poll : callable
+        Called between steps; may raise to stop.
+    """
+    vector = torch.ones_like(target)
+    largest = vector.new_ones(())
+    for _ in range(_POWER_STEPS):
+        vector = squared(vector)
+        largest = vector.norm(dim=-1, keepdim=True).clamp_min(1e-20)
+        vector = vector / largest
+    step = support / (_MARGIN * largest + ridge)
+    found, ahead, momentum = start, start, 1.0
+    for _ in range(_STEPS):
+        poll()
+        new = (ahead - step * (squared(ahead) + ridge * ahead - target)).clamp_min(0)
+        following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = new + (momentum - 1) / following * (new - found)
+        found, momentum = new, following
+    return found * support
+
+
 def solve(
     auto: Tensor,
     cross: Tensor,
@@ -129,8 +171,8 @@ def solve(
 ) -> Tensor:
     """Minimise ½ k·A·k − b·k + ½ γ‖k‖² over kernels k ≥ 0 within a support.
 
-    Accelerated projected gradients (Beck & Teboulle 2009); the products with the Toeplitz matrix A
-    are convolutions of the size of the kernel.
+    By `projected_gradients`; the products with the Toeplitz matrix A are convolutions of the size
+    of the kernel.
 
     Parameters
     ----------
@@ -151,21 +193,15 @@ def solve(
         Kernels (..., K, K) ≥ 0, not normalised.
     """
     product = toeplitz(auto)
-    vector = torch.ones_like(cross)
-    largest = vector.new_ones(())
-    for _ in range(_POWER_STEPS):
-        vector = product(vector)
-        largest = vector.flatten(-2).norm(dim=-1)[..., None, None].clamp_min(1e-20)
-        vector = vector / largest
-    step = support / (_MARGIN * largest + ridge)
-    kernels, ahead, momentum = start, start, 1.0
-    for _ in range(_STEPS):
-        poll()
-        new = (ahead - step * (product(ahead) + ridge * ahead - cross)).clamp_min(0)
-        following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = new + (momentum - 1) / following * (new - kernels)
-        kernels, momentum = new, following
-    return kernels * support
+    found = projected_gradients(
+        lambda taps: product(taps.reshape(cross.shape)).flatten(-2),
+        cross.flatten(-2),
+        start.flatten(-2),
+        ridge,
+        support.expand(cross.shape).flatten(-2),
+        poll,
+    )
+    return found.reshape(cross.shape)
 
 
 def prune(kernels: Tensor, threshold: float, isolation: Tensor) -> Tensor:
@@ -234,14 +270,30 @@ def centre(kernels: Tensor) -> Tensor:
 
 def align(kernels: Tensor, reference: Tensor) -> Tensor:
     """Shift kernels (..., K, K) by whole pixels to where they correlate best with a reference."""
-    size = kernels.shape[-1]
-    length = next_fast_len(2 * size - 1, real=True)
-    spectra = (torch.fft.rfft2(k, s=(length, length)) for k in (kernels, reference))
-    moved, fixed = spectra
-    match = torch.fft.irfft2(moved.conj() * fixed, s=(length, length)).flatten(-2)
-    best = match.argmax(-1)
+    return shift(kernels, _best_offsets(_matches(kernels, reference)))
+
+
+def align_together(kernels: Tensor, references: Tensor) -> Tensor:
+    """Shift kernels (N, K, K) by the same whole pixels to where all fit their references best."""
+    return shift(
+        kernels, _best_offsets(_matches(kernels, references).sum(0)).expand(len(kernels), 2)
+    )
+
+
+def _matches(kernels: Tensor, references: Tensor) -> Tensor:
+    """Correlations with references at all shifts, which are taken modulo their number."""
+    length = next_fast_len(2 * kernels.shape[-1] - 1, real=True)
+    moved, fixed = (torch.fft.rfft2(k, s=(length, length)) for k in (kernels, references))
+    matches: Tensor = torch.fft.irfft2(moved.conj() * fixed, s=(length, length))
+    return matches
+
+
+def _best_offsets(matches: Tensor) -> Tensor:
+    """Shifts (y, x) with the largest of the correlations, (..., 2)."""
+    length = matches.shape[-1]
+    best = matches.flatten(-2).argmax(-1)
     offsets = torch.stack([best // length, best % length], dim=-1)
-    return shift(kernels, torch.where(offsets > length // 2, offsets - length, offsets))
+    return torch.where(offsets > length // 2, offsets - length, offsets)
 
 
 def weighted_mean(kernels: Tensor, scores: Tensor, tolerance: float) -> Tensor:

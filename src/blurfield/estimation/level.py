@@ -118,6 +118,10 @@ class Level:
         ridge, poll
             See `blurfield.estimation.kernels.solve`.
         """
-        auto, cross = normal_equations(edges, self.slopes, self.optics, self.side)
+        auto, cross = self.correlations(edges)
         support = narrow_support(self.side, extent, start)
         return solve(auto, cross, start, ridge, support, poll)
+
+    def correlations(self, edges: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """`normal_equations` of kernels that turn sharp edges into the blurry ones."""
+        return normal_equations(edges, self.slopes, self.optics, self.side)

@@ -16,12 +16,13 @@ from blurfield.support import cut_off, padded
 from blurfield.windows import Windows
 
 from .blind import BlindSettings, Hypothesis, estimate_kernels, work
-from .evidence import quiet_noise
+from .camera import estimate_camera
+from .contest import Contest
 from .layout import WindowSettings
 from .learned_gradients import load_gradients
 from .local_power import choose_locally
 from .reduced import lifted, reduced_copy, reduction
-from .windows import common_frame, in_place, judge
+from .windows import in_place
 
 if TYPE_CHECKING:
     import os
@@ -40,8 +41,6 @@ _NARROW = 192
 _LEAST_TEXTURE = 1e-4
 #: Kernels that weigh no more than this in any window are left out.
 _LEAST_WEIGHT = 0.01
-
-
 #: Side of kernels in reduced copies, at least.
 _LEAST_REDUCED = 9
 
@@ -71,7 +70,8 @@ def estimate_windowed(
     """Estimate a kernel field with a blind estimator on windows.
 
     Kernels are estimated by `blurfield.estimation.blind.estimate_kernels` for an overview of the
-    image and for windows on it. Then all kernels compete in smaller, overlapping windows, where
+    image and for windows on it, and by `blurfield.estimation.camera.estimate_camera` for all of it,
+    as if only the camera had moved. Then all kernels compete in smaller, overlapping windows, where
     they are weighted by their `Evidence`: the power spectrum, and the sparsity of what they lead
     to. No blur competes, too, where there are details finer than the noise. So windows without
     texture, or where the estimation failed, are filled in by kernels from elsewhere. The kernels,
@@ -111,9 +111,10 @@ def estimate_windowed(
         kernels. Its metadata hold ``parameters``, of which ``edges`` says how
         they were found, ``"L0"`` or ``"L0 and network"``; ``weights`` with name, origin and hash of
         the network's, if there is one; ``confidence``, from 0 to 1, how much independent estimates
-        agree on average; and ``windows`` with the same for each window and their positions. The
-        map ``confidence`` has it for each place. An image without texture gets kernels without blur
-        and confidence 0.
+        agree on average; ``camera``, how much of the kernels follows from one motion of the camera
+        (0 where a reduced copy has told of it); and ``windows`` with the confidence of each window
+        and their positions. The map ``confidence`` has it for each place. An image without texture
+        gets kernels without blur and confidence 0.
 
     Raises
     ------
@@ -162,19 +163,18 @@ def estimate_windowed(
     if kernel_size is not None or min(shape) < _LEAST_FOR_LONGER:
         return search.field(start, progress)
     reporter = search.reporter(start, part_of(progress, 0, _LOOKS, _FIRST_LOOK))
-    kernels = search.kernels(start, reporter)
-    field = search.choose(kernels, start, reporter)
-    spent = _FIRST_LOOK + _COPY
-    last = part_of(progress, spent, _LOOKS, _LOOKS - spent)
+    contest = search.contest(search.kernels(start, reporter), start, reporter)
+    field = search.choose(contest, start, reporter)
+    rest = part_of(progress, _FIRST_LOOK, _LOOKS, _LOOKS - _FIRST_LOOK)
     if float(cut_off(field).mean()) > _CUT_OFF:
-        longer = start_from_copy(_FACTOR, part_of(progress, _FIRST_LOOK, _LOOKS, _COPY))
+        longer = start_from_copy(_FACTOR, part_of(rest, 0, _LOOKS, _COPY))
+        rest = part_of(rest, _COPY, _LOOKS, _LOOKS - _COPY)
         if longer.size > size:
-            reporter = search.reporter(longer, last)
+            reporter = search.reporter(longer, rest)
             more = search.kernels(longer, reporter)
-            kernels = torch.cat([padded(kernels, longer.size), more])
-            return search.choose(kernels, longer, reporter)
-    Reporter(last, 1, "The kernels are large enough").advance()
-    return field
+            kernels = torch.cat([padded(contest.kernels[1:], longer.size), more])
+            return search.choose(search.contest(kernels, longer, reporter), longer, reporter)
+    return search.with_camera(contest, start, rest)
 
 
 class _Start(NamedTuple):
@@ -249,9 +249,14 @@ class _Search:
         return int(self.grey.shape[0]), int(self.grey.shape[1])
 
     def field(self, start: _Start, progress: ProgressCallback | None) -> KernelField:
-        """Estimate kernels in windows, and let all of them compete."""
-        reporter = self.reporter(start, progress)
-        return self.choose(self.kernels(start, reporter), start, reporter)
+        """Estimate kernels in windows, and of a camera, and let all of them compete."""
+        if start.field is not None:  # what a camera does is in there
+            reporter = self.reporter(start, progress)
+            contest = self.contest(self.kernels(start, reporter), start, reporter)
+            return self.choose(contest, start, reporter)
+        reporter = self.reporter(start, part_of(progress, 0, 2))
+        contest = self.contest(self.kernels(start, reporter), start, reporter)
+        return self.with_camera(contest, start, part_of(progress, 1, 2))
 
     def reporter(self, start: _Start, progress: ProgressCallback | None) -> Reporter:
         """Reporter for both steps."""
@@ -271,17 +276,29 @@ class _Search:
         means, own, _ = estimate_kernels(cut, size, _LOCAL, reporter, guesses, self.learned)
         return torch.cat([first, means, own.flatten(0, 1)])
 
-    def choose(self, kernels: Tensor, start: _Start, reporter: Reporter) -> KernelField:
-        """Let kernels (C, K, K), and no blur, compete in each part of the image."""
-        grey, layout, size = self.grey, start.layout, start.size
-        kernels = common_frame(kernels, reporter.poll)
+    def contest(self, kernels: Tensor, start: _Start, reporter: Reporter) -> Contest:
+        """Let kernels (C, K, K) compete in each part of the image."""
         reporter.advance(0, "Comparing the kernels")
+        layout, size = start.layout, start.size
         stride = round(layout.trial_stride * size)
         trials = Windows.on(self.shape, round(layout.trial_side * size), stride, layout.most_trials)
-        quiet = quiet_noise(grey)
-        scores = judge(trials.cut(grey), kernels, quiet, reporter.poll)
-        kernels = torch.cat([no_blur(size, grey.device, grey.dtype)[None], kernels])
-        weights = torch.softmax(-scores / layout.tolerance, dim=1)
+        return Contest.of(self.grey, kernels, trials, reporter.poll)
+
+    def with_camera(
+        self, contest: Contest, start: _Start, progress: ProgressCallback | None
+    ) -> KernelField:
+        """Let the kernels of a motion of the camera compete, too."""
+        steps = work(start.size, BlindSettings()) + 1
+        reporter = Reporter(progress, steps, "Estimating the motion of the camera")
+        camera = estimate_camera(self.grey, start.size, reporter)
+        return self.choose(contest.with_camera(camera, reporter.poll), start, reporter)
+
+    def choose(self, contest: Contest, start: _Start, reporter: Reporter) -> KernelField:
+        """Make a field of what has won in each place."""
+        grey, trials = self.grey, contest.windows
+        stride = round(start.layout.trial_stride * start.size)
+        kernels, weights = contest.shares(start.layout.tolerance)
+        followed = float(weights[:, len(contest.kernels) :].sum(1).mean())
         used = weights.amax(0) > _LEAST_WEIGHT
         kernels, weights = kernels[used], weights[:, used] / weights[:, used].sum(1, keepdim=True)
         confidence = _agreement(kernels, weights)
@@ -291,7 +308,7 @@ class _Search:
             coarse = coarse.compress(self.max_kernels, progress=lambda *_: reporter.poll())
 
         reporter.advance(0, "Choosing kernels for each place")
-        mixing = choose_locally(grey, coarse.basis, coarse.mixing, quiet, reporter.poll)
+        mixing = choose_locally(grey, coarse.basis, coarse.mixing, contest.quiet, reporter.poll)
         basis = in_place(coarse.basis.flip(-2, -1), mixing.mean((1, 2))).flip(-2, -1)
         field = KernelField(
             basis,
@@ -301,6 +318,7 @@ class _Search:
                 **self._facts(start),
                 **coarse.metadata,
                 "confidence": round(float(confidence.mean()), 4),
+                "camera": round(followed, 4),
                 "windows": {
                     "size": list(trials.size),
                     "rows": list(trials.rows),
