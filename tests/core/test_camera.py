@@ -61,7 +61,7 @@ def test_kernels_of_poses_are_those_of_the_turning_camera() -> None:
     truth = camera_motion_field(SHAPE, angles, focal=FOCAL, kernel_size=SIDE)
     true = truth.kernels_at(torch.from_numpy(POINTS)).flip(-2, -1)
 
-    # Poses are spread over neighbours, and so are taps: paths are a little wider than the true ones.
+    # Poses are spread over neighbours, and so are taps: paths are a little too wide.
     assert float(kernel_similarity(kernels, true).min()) > 0.92
     # They differ so much that one for all would not do, nor would others of the same path.
     assert float(kernel_similarity(kernels[1], kernels[2])) < 0.8
