@@ -40,6 +40,8 @@ __all__ = ["CameraMotion", "CameraSettings", "CameraStart", "estimate_camera"]
 _WHOLE_VOLUME, _NEAR = 4000, 2
 #: … and of these at most so many.
 _MOST_POSES = 40_000
+#: Steps of the projected gradient method. More make volumes fit noise.
+_STEPS = 30
 #: Pixels of all windows together from which there are fewer, and their least number.
 _MOST_PIXELS, _LEAST_WINDOWS = 1_500_000, 4
 
@@ -289,4 +291,4 @@ def _solve(
         taps = torch.from_numpy(matrix @ weights.T.contiguous().numpy())
         return on_poses(product(taps.reshape(count, side, side, many).permute(0, 3, 1, 2)))
 
-    return projected_gradients(squared, on_poses(cross), start, ridge[:, None], 1, poll)
+    return projected_gradients(squared, on_poses(cross), start, ridge[:, None], 1, poll, _STEPS)

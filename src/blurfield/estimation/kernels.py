@@ -126,6 +126,7 @@ def projected_gradients(
     ridge: float | Tensor,
     support: float | Tensor,
     poll: Callable[[], None],
+    steps: int = _STEPS,
 ) -> Tensor:
     """Minimise ½ x·A·x − b·x + ½ γ‖x‖² over x ≥ 0, for each vector along the last axis.
 
@@ -143,6 +144,8 @@ def projected_gradients(
         1 where vectors may differ from 0, else 0; broadcast against them.
     poll : callable
         Called between steps; may raise to stop.
+    steps : int
+        How many.
     """
     vector = torch.ones_like(target)
     largest = vector.new_ones(())
@@ -152,7 +155,7 @@ def projected_gradients(
         vector = vector / largest
     step = support / (_MARGIN * largest + ridge)
     found, ahead, momentum = start, start, 1.0
-    for _ in range(_STEPS):
+    for _ in range(steps):
         poll()
         new = (ahead - step * (squared(ahead) + ridge * ahead - target)).clamp_min(0)
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
