@@ -12,9 +12,16 @@ from blurfield import KernelField, simulate
 from blurfield.comparison import kernel_similarity, similarity
 from blurfield.compute import Reporter
 from blurfield.estimation.blind import BlindSettings, work
-from blurfield.estimation.camera import CameraMotion, CameraSettings, CameraStart, estimate_camera
+from blurfield.estimation.camera import (
+    CameraMotion,
+    CameraSettings,
+    CameraStart,
+    estimate_camera,
+    unclipped,
+)
 from blurfield.estimation.contest import Contest
-from blurfield.estimation.kernels import align_together, shift
+from blurfield.estimation.kernels import align_together, projected_gradients, shift
+from blurfield.estimation.level import Level
 from blurfield.estimation.poses import (
     Poses,
     align_poses,
@@ -203,3 +210,41 @@ def test_it_can_be_stopped() -> None:
     settings = CameraSettings(starts=(CameraStart(6e-3, 0.1, 10.0),) * 2)
     with pytest.raises(Stopped):
         estimate_camera(image, 9, Reporter(stop, work(9, settings.blind), "camera"), settings)
+
+
+def test_edges_near_clipped_light_do_not_count_unless_nothing_else_is_left() -> None:
+    image = torch.from_numpy(photograph(96)).float().mean(-1) / 500
+    image[40:44, 40:44] = 1
+    level = Level(image[None], 1.0, 9)
+    allowed = unclipped(level)
+    assert allowed.shape == (1, *level.blurry.shape[1:])
+    assert not allowed[0, 0, 36:48, 36:48].any()
+    assert torch.equal(allowed[0, 0, 48:92, :92], level.inside[48:92, :92])
+    assert torch.equal(allowed[0, 0, :92, 48:92], level.inside[:92, 48:92])
+
+    image[::10, ::10] = 1
+    dotted = Level(image[None], 1.0, 9)
+    assert torch.equal(unclipped(dotted)[0, 0], dotted.inside)
+
+
+def test_projected_gradients_find_the_least_squares_that_are_not_negative() -> None:
+    generator = torch.Generator().manual_seed(2)
+    matrix = torch.randn(4, 30, 8, generator=generator)
+    squares = matrix.mT @ matrix
+    target = torch.randn(4, 8, generator=generator) * 10
+
+    def squared(vectors: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nij,nj->ni", squares, vectors)
+
+    start = torch.zeros(4, 8)
+    support = torch.ones(8)
+    support[0] = 0
+    found = projected_gradients(squared, target, start, 2.0, support, lambda: None, 300)
+    slope = squared(found) + 2 * found - target
+    assert not found[:, 0].any()
+    assert bool((found >= 0).all())
+    # Karush, Kuhn and Tucker: no slope where there is weight, none downhill where there is none.
+    assert float(slope[:, 1:][found[:, 1:] > 0].abs().max()) < 1e-3
+    assert float(slope[:, 1:].min()) > -1e-3
+    short = projected_gradients(squared, target, start, 2.0, support, lambda: None, 2)
+    assert not torch.allclose(short, found)

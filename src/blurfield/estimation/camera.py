@@ -40,6 +40,9 @@ __all__ = ["CameraMotion", "CameraSettings", "CameraStart", "estimate_camera"]
 _WHOLE_VOLUME, _NEAR = 4000, 2
 #: … and of these at most so many.
 _MOST_POSES = 40_000
+#: Linear light above which pixels may be clipped, and the least share of an image that is not near
+#: them.
+_CLIPPED, _LEAST_ALLOWED = 0.9, 0.25
 #: Steps of the projected gradient method. More make volumes fit noise.
 _STEPS = 30
 #: Pixels of all windows together from which there are fewer, and their least number.
@@ -160,10 +163,11 @@ def estimate_camera(
         poses = Poses(scaled, search.side, settings.focal * max(scaled))
         # Pixels have extents, and their centres are not at multiples of the scale.
         points = (np.array(windows.centres(), dtype=np.float64) + 0.5) * scale - 0.5
+        allowed = unclipped(level)
         for step in range(blind.iterations):
             if scale == 1 and step == blind.iterations - 1:
                 level.blur_latent(blind.optics)
-            search.improve(level, poses, points, reporter.poll)
+            search.improve(level, allowed, poses, points, reporter.poll)
             reporter.advance(scale_steps(scale))
         search.volumes = centre_poses(search.volumes)
         if blind.verdict / RATIO < scale <= blind.verdict:
@@ -206,6 +210,7 @@ class _Search:
     def improve(
         self,
         level: Level,
+        allowed: Tensor,
         poses: Poses,
         points: NDArray[np.float64],
         poll: Callable[[], None],
@@ -218,7 +223,7 @@ class _Search:
         kernels = kernels_of(matrix, weights, self.side).to(images)
         strength = self.strength.to(images).expand(len(images), -1)
         latent = level.sharpen(kernels, strength, poll)
-        edges = salient_edges(*gradient(latent), level.edge_count(settings.edges), level.inside)
+        edges = salient_edges(*gradient(latent), level.edge_count(settings.edges), allowed)
         poll()
         # From here on there is little to do, and sparse matrices are those of the CPU.
         auto, cross = (found.cpu().float() for found in level.correlations(edges))
@@ -254,6 +259,20 @@ class _Search:
         self.strength, self.isolation, self.ridge = (
             constant[kept] for constant in (self.strength, self.isolation, self.ridge)
         )
+
+
+def unclipped(level: Level) -> Tensor:
+    """1 where edges may be used, else 0, (N, 1, P, Q): inside, and away from clipped light.
+
+    What an edge is blurred into must not be clipped, or it would tell of another blur. But where
+    little else is left, all edges count.
+    """
+    clipped = (level.blurry > _CLIPPED).to(level.blurry)
+    near = functional.max_pool2d(clipped, level.side, 1, level.side // 2)
+    allowed = level.inside * (1 - near)
+    if float(allowed.sum()) < _LEAST_ALLOWED * float(level.inside.sum()) * len(allowed):
+        return level.inside.expand_as(allowed)
+    return allowed
 
 
 def _solve(

@@ -27,7 +27,7 @@ __all__ = ["Contest"]
 
 #: Kernels that follow from one motion of the camera count for better than their `Evidence` says by
 #: this much: the others are the best of many for each window, these are the same for all of them.
-_ONE_MOTION = 0.2
+_ONE_MOTION = 0.1
 
 
 @dataclass(frozen=True)
