@@ -155,10 +155,8 @@ def test_the_motion_of_a_camera_is_found(shaken: tuple[torch.Tensor, KernelField
     true = truth.kernels_at(torch.tensor(windows.centres())).flip(-2, -1)
     found = camera.kernels_at(windows.centres())[:, 0]
     alike = float(kernel_similarity(found, true).mean())
-    typical = float(kernel_similarity(true[len(true) // 2], true).mean())
     assert alike > 0.75
     assert alike > float(kernel_similarity(torch.ones(13, 13), true).mean()) + 0.2
-    assert typical < 1  # kernels differ within the image
 
 
 def test_it_takes_part_in_estimation(shaken: tuple[torch.Tensor, KernelField]) -> None:

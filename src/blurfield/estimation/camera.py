@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from blurfield.compute import Reporter
 
-__all__ = ["CameraMotion", "CameraSettings", "CameraStart", "estimate_camera"]
+__all__ = ["CameraMotion", "CameraSettings", "CameraStart", "estimate_camera", "unclipped"]
 
 #: Volumes of up to so many poses are searched as a whole, larger ones near what has been found …
 _WHOLE_VOLUME, _NEAR = 4000, 2

@@ -64,9 +64,8 @@ class Poses:
 
         half = self.side // 2
         taps = torch.arange(-half, half + 1, dtype=torch.float32)
-        along_y, along_x, turn = (axis.flatten()[chosen] for axis in torch.meshgrid(
-            taps, taps, taps, indexing="ij"
-        ))  # fmt: skip
+        grid = torch.meshgrid(taps, taps, taps, indexing="ij")
+        along_y, along_x, turn = (axis.flatten()[chosen] for axis in grid)
         y, x = (
             torch.from_numpy(points[:, axis] - (length - 1) / 2).float()
             for axis, length in enumerate(self._shape)
