@@ -223,11 +223,22 @@ def _enlarged(areas: Ints, shape: tuple[int, int], progress: ProgressCallback | 
     shares = (which == torch.arange(first, len(numbers))[:, None, None]).float()
 
     def heaviest(rows: slice, cols: slice) -> torch.Tensor:
-        return grid.read_block(shares, shape, rows, cols).argmax(0)
+        near = tuple(map(_cells_near, (rows, cols), areas.shape, shape))
+        here = which[near].unique()  # of many areas, only a few reach a tile
+        here = here[here >= first] - first
+        if len(here) == 0:
+            return torch.zeros(rows.stop - rows.start, cols.stop - cols.start)
+        heaviest_here: torch.Tensor = grid.read_block(shares[here], shape, rows, cols).max(0)[1]
+        return here.take(heaviest_here)
 
     found = by_tiles(heaviest, shape, len(shares), progress).astype(np.int64)
     result: Ints = numbers[first:][found].astype(np.int32)
     return result
+
+
+def _cells_near(pixels: slice, cells: int, length: int) -> slice:
+    """Cells along one axis of a grid, between which values for some pixels are read."""
+    return slice(max(0, pixels.start * cells // length - 1), -(-pixels.stop * cells // length) + 1)
 
 
 def _numbered(regions: NDArray[Any]) -> Ints:

@@ -268,8 +268,8 @@ def test_estimated_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     [
         (
             {"kinds": ["wobbly"]},
-            "known: uniform, segments, rotation, object, short uniform, short segments, "
-            "short rotation, sharp, saturated, lights",
+            "known: uniform, segments, rotation, object, large, short uniform, "
+            "short segments, short rotation, sharp, saturated, lights",
         ),
         ({"methods": ["sharpen"]}, "no method 'sharpen'"),
         ({"estimator": "oracle"}, "'oracle' is not installed"),

@@ -7,7 +7,8 @@ import pytest
 import torch
 from skimage.measure import label
 
-from blurfield import KernelField, blur_mask, simulate
+from blurfield import KernelField, blur_mask, similar_motion, simulate
+from blurfield.grid import read_block
 from blurfield.similar_motion import motion_regions
 from blurfield.simulation import linear_kernel, random_segments, segment_field
 
@@ -115,6 +116,18 @@ def test_degenerate_fields() -> None:
     speck[3, 4] = True
     assert motion_regions(uniform, speck).sum() == 1
     assert motion_regions(KernelField.uniform(linear_kernel(1, 0, 11), (1, 1))).tolist() == [[1]]
+
+
+@pytest.mark.parametrize("shape", [(700, 500), (90, 310)])
+def test_outlines_are_those_of_all_areas_at_once(shape: tuple[int, int]) -> None:
+    # Tiles only look at the areas that reach them.
+    generator = np.random.default_rng(4)
+    areas = np.kron(generator.integers(0, 40, (9, 7)), np.ones((8, 8), int)).astype(np.int32)
+    shares = torch.from_numpy(areas == np.arange(1, 40)[:, None, None]).float()
+    weights = read_block(shares, shape, slice(0, shape[0]), slice(0, shape[1]))
+    inside = weights.sum(0) > 0
+    found = similar_motion._enlarged(areas, shape, None)
+    assert np.array_equal(found[inside], 1 + weights.argmax(0)[inside].numpy())
 
 
 def test_bad_input() -> None:

@@ -110,7 +110,7 @@ def _add_restoration(
         "--kinds",
         nargs="+",
         metavar="KIND",
-        help="kinds of scenes (default all but those with short or no blur)",
+        help="kinds of scenes (default all but those with long, short or no blur)",
     )
     subject.add_argument(
         "--noise",

@@ -57,8 +57,8 @@ def evaluate_restoration(
         Folder of sharp photographs, see `photograph_files`.
     kinds : sequence of str, optional
         Kinds of scenes: uniform, segments, rotation, object, and with clipped light saturated and
-        lights; all of these by default. With short blur, short uniform, short segments and short
-        rotation; without any, sharp.
+        lights; all of these by default. With long blur, large; with short blur, short uniform,
+        short segments and short rotation; without any, sharp.
     noise : sequence of float
         Standard deviations of the noise, white = 1. Scenes with clipped light have 0.01.
     count : int, default 20

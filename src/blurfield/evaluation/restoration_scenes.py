@@ -32,8 +32,8 @@ _LEAST_LAMP = 0.25
 
 #: Kinds of scenes in which nothing is clipped.
 KINDS = {kind: SETTINGS[kind] for kind in ("uniform", "segments", "rotation", "object")}
-#: Such kinds with short blur, or none, which only take part where they are named.
-FURTHER_KINDS = {**SHORT_SETTINGS, "sharp": SHARP}
+#: Such kinds with long or short blur, or none, which only take part where they are named.
+FURTHER_KINDS = {"large": SETTINGS["large"], **SHORT_SETTINGS, "sharp": SHARP}
 #: Kinds of scenes in which light is clipped before it is encoded, each with 1 % noise.
 CLIPPED_KINDS = {
     "saturated": SETTINGS["saturated"],
