@@ -228,8 +228,9 @@ def _enlarged(areas: Ints, shape: tuple[int, int], progress: ProgressCallback | 
         here = here[here >= first] - first
         if len(here) == 0:
             return torch.zeros(rows.stop - rows.start, cols.stop - cols.start)
-        heaviest_here: torch.Tensor = grid.read_block(shares[here], shape, rows, cols).max(0)[1]
-        return here.take(heaviest_here)
+        weights = grid.read_block(shares[here], shape, rows, cols)
+        chosen: torch.Tensor = here[weights.max(0).indices]
+        return chosen
 
     found = by_tiles(heaviest, shape, len(shares), progress).astype(np.int64)
     result: Ints = numbers[first:][found].astype(np.int32)
