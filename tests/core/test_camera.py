@@ -20,13 +20,12 @@ from blurfield.estimation.camera import (
     unclipped,
 )
 from blurfield.estimation.contest import Contest
-from blurfield.estimation.kernels import align_together, projected_gradients, shift
+from blurfield.estimation.kernels import align_together, projected_gradients, prune, shift
 from blurfield.estimation.level import Level
 from blurfield.estimation.poses import (
     Poses,
     align_poses,
     centre_poses,
-    prune_poses,
     resize_poses,
 )
 from blurfield.images import DISPLAY_GAMMA, decode
@@ -105,7 +104,9 @@ def test_volumes_are_pruned_centred_aligned_and_resized() -> None:
     dotted = volume.clone()
     dotted[8, 8, 8] = 0.05  # far from the rest
     dotted[4, 4, 5] = 0.001  # faint
-    pruned = prune_poses(torch.stack([dotted, torch.zeros(9, 9, 9)]), 0.02, torch.tensor([0.1, 0]))
+    pruned = prune(
+        torch.stack([dotted, torch.zeros(9, 9, 9)]), 0.02, torch.tensor([0.1, 0]), axes=3
+    )
     assert torch.allclose(pruned[0], volume / volume.sum())
     assert pruned[1, 4, 4, 4] == 1  # nothing is left but no motion
 

@@ -13,14 +13,13 @@ from blurfield.windows import Windows
 
 from .blind import RATIO, BlindSettings, odd, scale_steps, scales
 from .evidence import Evidence
-from .kernels import projected_gradients, salient_edges, toeplitz
+from .kernels import projected_gradients, prune, salient_edges, toeplitz
 from .level import Level
 from .poses import (
     Poses,
     align_poses,
     centre_poses,
     kernels_of,
-    prune_poses,
     resize_poses,
 )
 from .spectral import gradient
@@ -230,7 +229,7 @@ class _Search:
         found = torch.zeros(len(weights), self.side**3)
         found[:, chosen] = _solve(matrix, auto, cross, weights, self.ridge, poll)
         found = found.reshape(self.volumes.shape)
-        self.volumes = prune_poses(found, settings.threshold, self.isolation)
+        self.volumes = prune(found, settings.threshold, self.isolation, axes=3)
         self.strength = (self.strength / settings.decay).clamp_min(settings.least_strength)
 
     def _chosen(self) -> Tensor:

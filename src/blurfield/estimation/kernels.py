@@ -207,39 +207,42 @@ def solve(
     return found.reshape(cross.shape)
 
 
-def prune(kernels: Tensor, threshold: float, isolation: Tensor) -> Tensor:
+def prune(kernels: Tensor, threshold: float, isolation: Tensor, axes: int = 2) -> Tensor:
     """Remove faint taps and small separate parts, and make the sum 1.
 
     Parameters
     ----------
     kernels : Tensor
-        (..., K, K) ≥ 0. One without any mass becomes a delta.
+        (..., K, K) ≥ 0, or volumes with more axes. One without any mass becomes a delta.
     threshold : float
         Taps below this share of the largest are removed.
     isolation : Tensor
         Taps around which the mean of 3 × 3 taps is below this share of the greatest such mean are
         removed: a camera draws lines, noise draws dots. (...,).
+    axes : int
+        Of each kernel: 2, or 3 of a volume.
     """
     from scipy import ndimage
 
-    flat = kernels.reshape(-1, *kernels.shape[-2:])
-    peak = flat.amax((-2, -1), keepdim=True)
-    middle = kernels.shape[-1] // 2
+    sides, all_taps = kernels.shape[-axes:], tuple(range(-axes, 0))
+    flat = kernels.reshape(-1, *sides)
+    peak = flat.amax(all_taps, keepdim=True)
     flat = torch.where((flat > 0) & (flat >= threshold * peak), flat, 0)
-    mean = functional.avg_pool2d(flat[:, None], 3, 1, 1)[:, 0]
-    lowest = isolation.reshape(-1, 1, 1) * mean.amax((-2, -1), keepdim=True)
+    local_means = functional.avg_pool2d if axes == 2 else functional.avg_pool3d
+    mean = local_means(flat[:, None], 3, 1, 1)[:, 0]
+    lowest = isolation.reshape(-1, *[1] * axes) * mean.amax(all_taps, keepdim=True)
     flat = torch.where(mean >= lowest, flat, 0)
     values = flat.detach().cpu().numpy()
     # Parts are connected within a kernel, not from one kernel of the batch to the next.
-    neighbours = np.zeros((3, 3, 3), dtype=bool)
+    neighbours = np.zeros((3,) * (axes + 1), dtype=bool)
     neighbours[1] = True
     labels, count = ndimage.label(values > 0, structure=neighbours)
     part = np.bincount(labels.ravel(), values.ravel(), count + 1)
-    whole = values.sum((1, 2), dtype=np.float64)[:, None, None]
+    whole = values.sum(all_taps, dtype=np.float64, keepdims=True)
     keep = torch.from_numpy(part[labels] >= _SMALLEST_PART * whole).to(flat.device)
-    flat = flat * keep
-    flat[:, middle, middle] += (flat.sum((-2, -1)) <= 0).to(flat.dtype)
-    return (flat / flat.sum((-2, -1), keepdim=True)).reshape(kernels.shape)
+    taps = (flat * keep).flatten(1)
+    taps[:, taps.shape[1] // 2] += (taps.sum(1) <= 0).to(flat.dtype)
+    return (taps / taps.sum(1, keepdim=True)).reshape(kernels.shape)
 
 
 def centroid(kernels: Tensor) -> Tensor:

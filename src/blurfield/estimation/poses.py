@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -15,12 +14,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csc_array
     from torch import Tensor
 
-__all__ = ["Poses", "align_poses", "centre_poses", "prune_poses", "resize_poses"]
+__all__ = ["Poses", "align_poses", "centre_poses", "resize_poses"]
 
 #: Poses that lose more of their light than this at any of the points are left out.
 _MOST_LOST = 1e-3
-#: Connected parts below this share of all weights are noise.
-_SMALLEST_PART = 0.1
 
 
 class Poses:
@@ -104,27 +101,6 @@ def kernels_of(matrix: csc_array, weights: Tensor, side: int) -> Tensor:
     taps = torch.from_numpy(matrix @ weights.T.contiguous().numpy())
     kernels = taps.reshape(-1, side, side, len(weights)).permute(0, 3, 1, 2).contiguous()
     return kernels / kernels.sum((-2, -1), keepdim=True).clamp_min(1e-20)
-
-
-def prune_poses(volumes: Tensor, threshold: float, isolation: Tensor) -> Tensor:
-    """Remove faint weights and small separate parts of volumes (M, A, A, A), and make the sums 1.
-
-    As `blurfield.estimation.kernels.prune` does with kernels; `isolation` is (M,).
-    """
-    peak = volumes.amax((1, 2, 3), keepdim=True)
-    volumes = torch.where((volumes > 0) & (volumes >= threshold * peak), volumes, 0)
-    mean = functional.avg_pool3d(volumes[:, None], 3, 1, 1)[:, 0]
-    lowest = isolation[:, None, None, None] * mean.amax((1, 2, 3), keepdim=True)
-    volumes = torch.where(mean >= lowest, volumes, 0)
-    found = []
-    for volume in volumes.numpy():
-        labels, count = ndimage.label(volume > 0, structure=np.ones((3, 3, 3), dtype=bool))
-        part = np.bincount(labels.ravel(), volume.ravel(), count + 1)
-        kept = volume * (part[labels] >= _SMALLEST_PART * volume.sum())
-        if not kept.any():
-            kept[tuple(length // 2 for length in kept.shape)] = 1
-        found.append(torch.from_numpy(kept / kept.sum()))
-    return torch.stack(found).float()
 
 
 def centre_poses(volumes: Tensor) -> Tensor:
