@@ -55,6 +55,8 @@ _LOCAL = replace(_WHOLE, hypotheses=_WINDOW_HYPOTHESES)
 #: lies on the rim of their support. It is then looked at anew, first in a copy reduced by the
 #: factor; if its shorter side has at least so many pixels.
 _CUT_OFF, _FACTOR, _LEAST_FOR_LONGER = 0.02, 2, 132
+#: Kernels larger than this share of the shorter side are none: nothing of them could be seen whole.
+_MOST_OF_SIDE = 0.5
 #: Parts of the time: all, those of the first look, and the one of the copy.
 _LOOKS, _FIRST_LOOK, _COPY = 10, 7, 1
 
@@ -169,7 +171,7 @@ def estimate_windowed(
     if float(cut_off(field).mean()) > _CUT_OFF:
         longer = start_from_copy(_FACTOR, part_of(rest, 0, _LOOKS, _COPY))
         rest = part_of(rest, _COPY, _LOOKS, _LOOKS - _COPY)
-        if longer.size > size:
+        if size < longer.size <= _MOST_OF_SIDE * min(shape):
             reporter = search.reporter(longer, rest)
             more = search.kernels(longer, reporter)
             kernels = torch.cat([padded(contest.kernels[1:], longer.size), more])
