@@ -235,7 +235,6 @@ def measure() -> NDArray:
         session.finish(widget)
         session.viewer.dims.set_current_step(0, 3)
         widget.results.flag.setChecked(True)
-        widget.results.limit.setValue(2)
         return session.shot()
 
 
