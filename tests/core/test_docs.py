@@ -90,7 +90,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     page = scenes.page(height=64, width=80)
     scenes.write(Path("page.png"), page.blurry)
     page.truth.save("page.blurfield")
-    scenes.write(Path("cells.tif"), scenes.cells(side=64, stage=((3, 20), (9, 35))).blurry)
+    scenes.write(Path("cells.tif"), scenes.cells(side=64).blurry)
     np.save("scan.npy", page.blurry[..., 0])
     kernel = np.zeros((9, 9), np.uint8)
     kernel[4] = 255
