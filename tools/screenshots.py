@@ -64,7 +64,8 @@ def estimated(name: str, kernel_size: int | None = None) -> KernelField:
     path = KEPT and KEPT / f"{name}-{kernel_size}.blurfield"
     if path and path.exists():
         return blurfield.KernelField.load(path)
-    field = blurfield.estimate(scene(name).blurry, kernel_size=kernel_size)
+    options = {} if kernel_size is None else {"kernel_size": kernel_size}
+    field = blurfield.estimate(scene(name).blurry, **options)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         field.save(path)
@@ -263,7 +264,7 @@ def page_compare() -> NDArray:
 
 
 def street_fails() -> NDArray:
-    """True and estimated kernels of the street: an estimate that fails."""
+    """True and estimated kernels of the street: an estimate that is only half right."""
     fields = scene("street").truth, estimated("street")
     return mosaic([drawn_over("street", field)[120:] for field in fields], columns=2)
 

@@ -169,7 +169,7 @@ def test_evidence_is_against_kernels_that_do_not_agree_with_the_image() -> None:
 @pytest.mark.parametrize("size", [29, 33, 65])
 def test_each_where_it_is_better(asked: Callable[..., list[str]], against: None, size: int) -> None:
     learned = halves(SHORT, LONG)
-    asked(learned, windows(LONG, size))
+    asked(learned, windows(LONG, size).with_metadata(weights={"name": "gradients"}))
     before = [values.clone() for values in (learned.basis, learned.mixing)]
     field = estimate_combined(PLANES, progress=lambda *_: None)
     largest = max(size, 33)
@@ -228,7 +228,7 @@ def test_short_blur_of_a_photograph() -> None:
     image, truth = blurfield.simulate(
         np.asarray(camera())[100:400, 100:420], kind="rotation", seed=2, max_extent=8, noise=0.01
     )
-    field = blurfield.estimate(image)
+    field = blurfield.estimate(image, kernel_size=None)  # as if left out
     assert field.metadata["model"] == "combined"
     assert field.metadata["shares"]["compact"] > 0.5
     assert "the best of the models installed" in field.metadata["reason"]

@@ -169,6 +169,30 @@ class TestLongerThanTheDefault:
         with pytest.raises(Cancelled):
             estimate(self.blurred(25)[0], "windowed", progress=stop)
 
+    def test_kernels_of_more_than_half_the_image_are_not_believed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        blurry, _ = self.blurred(25)
+        monkeypatch.setattr(windowed, "_MOST_OF_SIDE", 16 / len(blurry))
+        sizes: list[int] = []
+        original = windowed.lifted
+
+        def noting(*arguments: object) -> KernelField:
+            field = original(*arguments)
+            sizes.append(field.kernel_size)
+            return field
+
+        monkeypatch.setattr(windowed, "lifted", noting)
+        seen: list[float] = []
+        field = estimate(
+            blurry, "windowed", progress=lambda done, total, _: seen.append(done / total)
+        )
+        assert sizes[-1] > 16  # the copy has asked for them
+        assert field.kernel_size == 15  # the motion of the camera takes part in its place
+        assert "reduction" not in field.metadata["parameters"]
+        assert seen == sorted(seen)
+        assert seen[-1] == 1
+
 
 def test_parts_of_progress() -> None:
     assert part_of(None, 0, 2) is None
@@ -182,17 +206,3 @@ def test_parts_of_progress() -> None:
 
     with pytest.raises(Cancelled):
         part_of(stop, 0, 2)(0, 1, "")
-
-    def test_kernels_of_more_than_half_the_image_are_not_believed(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        blurry, _ = self.blurred(25)
-        monkeypatch.setattr(windowed, "_MOST_OF_SIDE", 16 / len(blurry))
-        seen: list[float] = []
-        field = estimate(
-            blurry, "windowed", progress=lambda done, total, _: seen.append(done / total)
-        )
-        assert field.kernel_size == 15  # the motion of the camera takes part in its place
-        assert "reduction" not in field.metadata["parameters"]
-        assert seen == sorted(seen)
-        assert seen[-1] == 1

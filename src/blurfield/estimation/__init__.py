@@ -187,7 +187,7 @@ def estimate(
         pixel are brought to 25 basis kernels first.
     **options
         Parameters of the model, for instance ``kernel_size`` or, where it is a network,
-        ``checkpoint``: the name of installed weights, or a file.
+        ``checkpoint``: the name of installed weights, or a file. None is as if left out.
 
     Returns
     -------
@@ -211,6 +211,7 @@ def estimate(
     if int(refine) != refine or refine < 0:
         raise ValueError(f"refine must be a whole number ≥ 0, but is {refine!r}")
     refine = int(refine)
+    options = {option: value for option, value in options.items() if value is not None}
     name, reason = _choose(model, options)
     linear = LinearImage.from_array(
         image, gamma=gamma, channel_axis=channel_axis, device=choose_device(device)

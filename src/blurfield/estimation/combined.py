@@ -196,6 +196,6 @@ def _join(learned: KernelField, classical: KernelField, share: Tensor) -> Kernel
     basis = torch.cat([padded(field.basis, size) for field in (learned, classical)])
     coarse = functional.interpolate(classical.mixing[None], size=share.shape, mode="bilinear")[0]
     mixing = torch.cat([learned.mixing * share, coarse * (1 - share)])
-    facts = {"weights": learned.metadata["weights"], **classical.metadata}
+    facts = {**classical.metadata, "weights": learned.metadata["weights"]}
     field = KernelField(basis, mixing / mixing.sum(0), learned.shape, facts, classical.maps)
     return with_shares(field, share)

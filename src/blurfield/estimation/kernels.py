@@ -217,8 +217,8 @@ def prune(kernels: Tensor, threshold: float, isolation: Tensor, axes: int = 2) -
     threshold : float
         Taps below this share of the largest are removed.
     isolation : Tensor
-        Taps around which the mean of 3 × 3 taps is below this share of the greatest such mean are
-        removed: a camera draws lines, noise draws dots. (...,).
+        Taps around which the mean of 3 × 3 taps (3 × 3 × 3 of a volume) is below this share of the
+        greatest such mean are removed: a camera draws lines, noise draws dots. (...,).
     axes : int
         Of each kernel: 2, or 3 of a volume.
     """

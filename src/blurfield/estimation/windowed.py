@@ -55,7 +55,8 @@ _LOCAL = replace(_WHOLE, hypotheses=_WINDOW_HYPOTHESES)
 #: lies on the rim of their support. It is then looked at anew, first in a copy reduced by the
 #: factor; if its shorter side has at least so many pixels.
 _CUT_OFF, _FACTOR, _LEAST_FOR_LONGER = 0.02, 2, 132
-#: Kernels larger than this share of the shorter side are none: nothing of them could be seen whole.
+#: Kernels larger than this share of the shorter side are not believed: hardly an edge could be seen
+#: whole.
 _MOST_OF_SIDE = 0.5
 #: Parts of the time: all, those of the first look, and the one of the copy.
 _LOOKS, _FIRST_LOOK, _COPY = 10, 7, 1
@@ -86,7 +87,9 @@ def estimate_windowed(
     many pixels that its longer side has at most 1600. What it tells, at full resolution, is in the
     place of the overview and is what windows begin with; it also tells how large kernels have to
     be. Smaller images, too, are looked at again in this way, in a copy of half the size, if what
-    was found reaches the rim of kernels of the default size; both times' kernels then compete.
+    was found reaches the rim of kernels of the default size; both times' kernels then compete, and
+    the motion of the camera is sought in the copy only. If the copy asks for kernels larger than
+    half the shorter side, there is no second look.
 
     Parameters
     ----------
@@ -95,7 +98,8 @@ def estimate_windowed(
     kernel_size : int, optional
         Side K of the kernels in pixels, odd, at least 3 and at most the image's shorter side. By
         default 33, or less for images of less than 66 pixels, and more where a reduced copy of the
-        image shows longer blur.
+        image shows longer blur: up to half the shorter side, or in images of more than 2400 pixels
+        up to all of it.
     max_kernels : int
         Largest number B of basis kernels, at least 1.
     edges : str or path-like
