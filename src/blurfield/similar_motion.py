@@ -223,8 +223,11 @@ def _enlarged(areas: Ints, shape: tuple[int, int], progress: ProgressCallback | 
     shares = (which == torch.arange(first, len(numbers))[:, None, None]).float()
 
     def heaviest(rows: slice, cols: slice) -> torch.Tensor:
-        near = tuple(map(_cells_near, (rows, cols), areas.shape, shape))
-        here = which[near].unique()  # of many areas, only a few reach a tile
+        near = (
+            grid.axis_matrix(part.start, part.stop, length, cells, shares)[1]
+            for part, length, cells in zip((rows, cols), shape, areas.shape, strict=True)
+        )
+        here = which[tuple(near)].unique()  # of many areas, only a few reach a tile
         here = here[here >= first] - first
         if len(here) == 0:
             return torch.zeros(rows.stop - rows.start, cols.stop - cols.start)
@@ -235,11 +238,6 @@ def _enlarged(areas: Ints, shape: tuple[int, int], progress: ProgressCallback | 
     found = by_tiles(heaviest, shape, len(shares), progress).astype(np.int64)
     result: Ints = numbers[first:][found].astype(np.int32)
     return result
-
-
-def _cells_near(pixels: slice, cells: int, length: int) -> slice:
-    """Cells along one axis of a grid, between which values for some pixels are read."""
-    return slice(max(0, pixels.start * cells // length - 1), -(-pixels.stop * cells // length) + 1)
 
 
 def _numbered(regions: NDArray[Any]) -> Ints:

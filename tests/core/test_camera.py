@@ -22,12 +22,7 @@ from blurfield.estimation.camera import (
 from blurfield.estimation.contest import Contest
 from blurfield.estimation.kernels import align_together, projected_gradients, prune, shift
 from blurfield.estimation.level import Level
-from blurfield.estimation.poses import (
-    Poses,
-    align_poses,
-    centre_poses,
-    resize_poses,
-)
+from blurfield.estimation.poses import Poses, align_poses, centre_poses, resize_poses
 from blurfield.images import DISPLAY_GAMMA, decode
 from blurfield.simulation.fields import camera_motion_field
 from blurfield.windows import Windows

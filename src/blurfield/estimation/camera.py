@@ -15,13 +15,7 @@ from .blind import RATIO, BlindSettings, odd, scale_steps, scales
 from .evidence import Evidence
 from .kernels import projected_gradients, prune, salient_edges, toeplitz
 from .level import Level
-from .poses import (
-    Poses,
-    align_poses,
-    centre_poses,
-    kernels_of,
-    resize_poses,
-)
+from .poses import Poses, align_poses, centre_poses, kernels_of, resize_poses
 from .spectral import gradient
 
 if TYPE_CHECKING:
