@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _train_flow, _train_kernels, _train_ufpnet
+from . import _train_flow, _train_kernels, _train_trust, _train_ufpnet
 from ._training import SHARP, add_common, prepare, run_training, speaker
 from ._values import not_negative, odd, positive_int, positive_number, seed
 
@@ -79,6 +79,7 @@ def add_parser(
     _train_flow.add_parser(networks, device=device, spoken=spoken)
     _train_kernels.add_parser(networks, device=device, spoken=spoken)
     _train_ufpnet.add_parser(networks, device=device, spoken=spoken)
+    _train_trust.add_parser(networks, device=device, spoken=spoken)
 
     network = networks.add_parser(
         "restorer", parents=[device, spoken], help="a small network that restores without a field"

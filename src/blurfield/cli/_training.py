@@ -31,8 +31,13 @@ def add_common(
     data: str | None = SHARP,
     rate: float = 1e-3,
     warmup: int = 500,
+    size: bool = True,
 ) -> None:
-    """Add the options of all trainings; `data` says what --data is, None that there is none."""
+    """Add the options of all trainings.
+
+    `data` says what --data is, None that there is none; `size` whether samples of any size can be
+    cut from it.
+    """
     if data is not None:
         network.add_argument("--data", metavar="DIR", required=True, help=data)
     network.add_argument(
@@ -52,7 +57,7 @@ def add_common(
         "--minutes", type=positive_number, metavar="M", help="stop after so many minutes"
     )
     network.add_argument("--batch", type=positive_int, metavar="N", help="samples per step")
-    if data is not None:
+    if data is not None and size:
         network.add_argument("--size", type=positive_int, metavar="PX", help="side of the samples")
     network.add_argument(
         "--rate", type=positive_number, default=rate, help=f"learning rate (default {rate:g})"

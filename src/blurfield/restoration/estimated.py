@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -14,11 +16,12 @@ from blurfield.operator import BlurOperator
 from blurfield.windows import Windows
 
 from .contrast import MID_LEVEL
+from .learned_trust import LearnedTrust, on_cells
 from .mirror import mirror_evidence
 from .noise import NoiseModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -27,11 +30,13 @@ if TYPE_CHECKING:
 __all__ = [
     "NETWORK_TRUST",
     "TRUST",
+    "Judged",
     "Trust",
     "doubt_by",
     "doubt_in_estimate",
     "evidence",
     "judged_windows",
+    "observed",
     "sharp_share",
 ]
 
@@ -88,6 +93,45 @@ TRUST = Trust(0.5, 2.25, 1.9, 55.0, 1.9, 8.0, 8.0, 0.0)
 NETWORK_TRUST = Trust(2.6, 0.3, 1.2, 0.0, 0.0, 0.5, 5.0, 4.0)
 
 
+class Judged(NamedTuple):
+    """A restored image, and what was found about it.
+
+    Attributes
+    ----------
+    sharp, blurry : Tensor
+        Restored and blurry image, grey, linear light with usual exposure, (1, H, W).
+    told : Tensor
+        `evidence` for each pixel, (6, H, W).
+    doubt : Tensor
+        How far to go back by the rules, (1, H, W).
+    """
+
+    sharp: Tensor
+    blurry: Tensor
+    told: Tensor
+    doubt: Tensor
+
+
+#: Who is told what would be judged, see `observed`.
+_OBSERVER: ContextVar[Callable[[Judged], None] | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def observed(observer: Callable[[Judged], None]) -> Iterator[None]:
+    """Trust all estimated fields within this context, and tell what would have been judged.
+
+    Parameters
+    ----------
+    observer : callable
+        Called for each image, or tile.
+    """
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
+
+
 def doubt_in_estimate(
     sharp: Tensor,
     blurry: Tensor,
@@ -135,6 +179,8 @@ def doubt_in_estimate(
     beside what is not blurred. A misfit below e^−1.2 makes them smaller by the fourth power of what
     it lacks: images without blur have such. Between kernels of either origin, ln o is in between.
 
+    Where weights of a `TrustNetwork` are installed, it looks at both images and shifts ln o.
+
     Parameters
     ----------
     sharp, blurry : Tensor, shape (1, H, W)
@@ -161,7 +207,16 @@ def doubt_in_estimate(
         return torch.zeros_like(misfit)
     windows = judged_windows(field)
     found = evidence(sharp, blurry, misfit, noise, field, windows, channels, poll)
-    return doubt_by(found, windows, smoothing)
+    doubt = doubt_by(found, windows, smoothing)
+    observer = _OBSERVER.get()
+    if observer is not None:
+        observer(Judged(sharp, blurry, windows.on_pixels(found.T), doubt))
+        return torch.zeros_like(doubt)
+    learned = LearnedTrust.load(doubt.device)
+    if learned is None:
+        return doubt
+    told = on_cells(windows.on_pixels(found.T))
+    return learned(doubt, sharp, blurry, told, field.kernel_size, poll)
 
 
 def judged_windows(field: KernelField) -> Windows:

@@ -1,4 +1,4 @@
-"""Means over a window around each pixel, in place of means over an image.
+"""Means over a window around each pixel, in place of means over an image, and maxima.
 
 Networks with channel attention average their features over the image. They are trained on crops,
 so larger images give them other averages than they know. Chu et al., "Improving image restoration
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["local_mean", "local_means_by_rows"]
+__all__ = ["local_mean", "local_means_by_rows", "mean_around", "most_around"]
 
 
 def local_mean(features: Tensor, window: tuple[int, int]) -> Tensor:
@@ -81,6 +81,29 @@ def local_means_by_rows(
         means = (totals / tall).to(features)
         yield _axis_mean(means.index_select(-2, (places - first).to(features.device)), -1, wide)
         first, total = last, totals[..., -1:, :]
+
+
+def mean_around(values: Tensor, reach: int) -> Tensor:
+    """Mean over the square of 2·reach + 1 around each place of (N, C, H, W), cut off at edges."""
+    for size, padding in _bands(values, reach):
+        values = functional.avg_pool2d(
+            values, size, stride=1, padding=padding, count_include_pad=False
+        )
+    return values
+
+
+def most_around(values: Tensor, reach: int) -> Tensor:
+    """Maximum over the same squares."""
+    for size, padding in _bands(values, reach):
+        values = functional.max_pool2d(values, size, stride=1, padding=padding)
+    return values
+
+
+def _bands(values: Tensor, reach: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Sizes and paddings for squares, as one pass along each axis."""
+    down, across = (min(reach, length - 1) for length in values.shape[-2:])
+    yield (2 * down + 1, 1), (down, 0)
+    yield (1, 2 * across + 1), (0, across)
 
 
 def _axis_mean(features: Tensor, axis: int, side: int) -> Tensor:

@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch.nn import functional
 
 from blurfield.operator import BlurOperator, saturate
 
 from .estimated import doubt_in_estimate
+from .local_statistics import mean_around
 from .methods import is_estimated
 from .noise import NoiseModel
 
@@ -99,14 +99,9 @@ def local_doubt(misfit: Tensor, window: int, limits: Limits = USUAL) -> Tensor:
 
 
 def _around(values: Tensor, window: int) -> Tensor:
-    """Mean over a square around each pixel, cut off at the edges of the image."""
+    """Mean over a square around each pixel (1, H, W), cut off at the edges of the image."""
     # Around every pixel in the same way, so that it does not matter where an image begins.
-    half = (min(window, *values.shape[-2:]) - 1) // 2
-    for size, padding in (((2 * half + 1, 1), (half, 0)), ((1, 2 * half + 1), (0, half))):
-        values = functional.avg_pool2d(
-            values, size, stride=1, padding=padding, count_include_pad=False
-        )
-    return values
+    return mean_around(values[None], (min(window, *values.shape[-2:]) - 1) // 2)[0]
 
 
 def squared_misfit(
