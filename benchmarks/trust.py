@@ -27,8 +27,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -46,10 +45,10 @@ from blurfield.restoration import deblur
 from blurfield.restoration.estimated import (
     NETWORK_TRUST,
     TRUST,
+    Judged,
     Trust,
     doubt_by,
-    evidence,
-    judged_windows,
+    observed,
 )
 from blurfield.windows import Windows
 
@@ -159,27 +158,6 @@ class Sample:
         return max(found) - self.blurry
 
 
-class Recorder:
-    """Stands in for `doubt_in_estimate`: notes what it would have gone by, and doubts nothing."""
-
-    def __call__(  # noqa: D102
-        self,
-        sharp: Tensor,
-        blurry: Tensor,
-        misfit: Tensor,
-        noise: Any,
-        field: Any,
-        *,
-        smoothing: float,
-        channels: int,
-        poll: Any,
-    ) -> Tensor:
-        self.windows = judged_windows(field)
-        self.found = evidence(sharp, blurry, misfit, noise, field, self.windows, channels, poll)
-        self.smoothing = smoothing
-        return torch.zeros_like(misfit)
-
-
 def linear(image: NDArray[np.float64], down_right: tuple[float, float], margin: int) -> Tensor:
     """An image (H, W[, C]) moved, without its borders, as (C, H, W)."""
     part = moved(image, (*down_right, 0)[: image.ndim], order=3, mode="nearest")
@@ -198,8 +176,8 @@ def samples_of(path: Path, case: Case, number: int, arguments: argparse.Namespac
     made = []
     for name in arguments.methods:
         method, _, variant = name.partition(":")
-        recorder = Recorder()
-        with patch("blurfield.restoration.trust.doubt_in_estimate", recorder):
+        judged: list[Judged] = []
+        with observed(judged.append):
             image = deblur(
                 scene.blurry,
                 field,
@@ -214,13 +192,14 @@ def samples_of(path: Path, case: Case, number: int, arguments: argparse.Namespac
         for found in (after, before):
             both = (linear(values, found.shift, 2 * radius) for values in (restored, blurry))
             pairs.append(tuple(decode(values.clamp_min(0), scene.gamma).half() for values in both))
+        [one] = judged
         truth = after.truth if after.truth.ndim == 3 else after.truth[..., None]
         made.append(
             Sample(
                 (path.stem, case.kind, case.setting.noise, name),
-                recorder.found,
-                recorder.windows,
-                recorder.smoothing,
+                one.found,
+                one.windows,
+                one.smoothing,
                 pairs,
                 truth.astype(np.float32),
                 psnr(before.truth, before.image),

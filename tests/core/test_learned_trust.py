@@ -181,7 +181,7 @@ def test_observer_is_told_and_nothing_is_given_back() -> None:
         )
     assert facts["unexplained"] == 0
     [one] = judged
-    assert one.told.shape == (TOLD, 96, 96)
+    assert one.told().shape == (TOLD, 96, 96)
     assert one.doubt.shape == one.sharp.shape == one.blurry.shape == (1, 96, 96)
     assert float(one.doubt.mean()) > 0
     blurfield.deblur(blurry, field, "richardson-lucy", device="cpu")

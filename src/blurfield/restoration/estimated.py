@@ -100,16 +100,26 @@ class Judged(NamedTuple):
     ----------
     sharp, blurry : Tensor
         Restored and blurry image, grey, linear light with usual exposure, (1, H, W).
-    told : Tensor
-        `evidence` for each pixel, (6, H, W).
+    found : Tensor
+        `evidence`, (6, N).
+    windows : Windows
+        Where it was found.
+    smoothing : float
+        What the odds are divided by.
     doubt : Tensor
         How far to go back by the rules, (1, H, W).
     """
 
     sharp: Tensor
     blurry: Tensor
-    told: Tensor
+    found: Tensor
+    windows: Windows
+    smoothing: float
     doubt: Tensor
+
+    def told(self) -> Tensor:
+        """The evidence for each pixel, (6, H, W)."""
+        return self.windows.on_pixels(self.found.T)
 
 
 #: Who is told what would be judged, see `observed`.
@@ -208,15 +218,15 @@ def doubt_in_estimate(
     windows = judged_windows(field)
     found = evidence(sharp, blurry, misfit, noise, field, windows, channels, poll)
     doubt = doubt_by(found, windows, smoothing)
+    judged = Judged(sharp, blurry, found, windows, smoothing, doubt)
     observer = _OBSERVER.get()
     if observer is not None:
-        observer(Judged(sharp, blurry, windows.on_pixels(found.T), doubt))
+        observer(judged)
         return torch.zeros_like(doubt)
     learned = LearnedTrust.load(doubt.device)
     if learned is None:
         return doubt
-    told = on_cells(windows.on_pixels(found.T))
-    return learned(doubt, sharp, blurry, told, field.kernel_size, poll)
+    return learned(doubt, sharp, blurry, on_cells(judged.told()), field.kernel_size, poll)
 
 
 def judged_windows(field: KernelField) -> Windows:

@@ -151,7 +151,7 @@ def samples_of(
                 method,
                 one.sharp[0, :height, :width].to("cpu", half),
                 one.blurry[0, :height, :width].to("cpu", half),
-                on_cells(one.told[:, :height, :width]).to("cpu", half),
+                on_cells(one.told()[:, :height, :width]).to("cpu", half),
                 on_cells(one.doubt[:, :height, :width])[0].to("cpu", half),
                 errors[..., : height // BLOCK, : width // BLOCK],
                 int(after.truth.size),
