@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blurfield.restoration.learned_trust import ARCHITECTURE, TrustNetwork, log_odds, views
+from blurfield.restoration.learned_trust import ARCHITECTURE, CAUTION, TrustNetwork, log_odds, views
 
 from .kernels import turn
 from .trust_samples import BLOCK, read_samples
@@ -125,12 +125,13 @@ class TrustTask:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Mean and worst gain in dB on held-out photographs, and the share that became worse.
 
+        The odds are those of the finished network, with its `CAUTION`.
         ``rules`` and ``rules_worst`` are the gains of the rules alone, ``undoubted`` those of the
         restored images.
         """
         found = [
             (
-                gain(sample, self._trust(network, TrustBatch([sample]))[0]),
+                gain(sample, self._trust(network, TrustBatch([sample]), CAUTION)[0]),
                 gain(sample, _shares(log_odds(sample.doubt.float()))),
                 gain(sample, torch.ones(sample.errors.shape[-2:])),
             )
@@ -146,7 +147,7 @@ class TrustTask:
             "undoubted": float(undoubted.mean()),
         }
 
-    def _trust(self, network: nn.Module, batch: TrustBatch) -> Tensor:
+    def _trust(self, network: nn.Module, batch: TrustBatch, caution: float = 0.0) -> Tensor:
         """Shares of the restored images in each block, (N, h, w)."""
 
         def together(name: str) -> Tensor:
@@ -159,7 +160,7 @@ class TrustTask:
         shift = network(*turned, [sample.size for sample in batch.samples]).float()
         back = _INVERSE[batch.orientation]
         odds = log_odds(together("doubt")) + turn(shift, back, ((-2, -1),))
-        return _shares(odds).cpu()
+        return _shares(odds - caution).cpu()
 
 
 def gain(sample: TrustSample, share: Tensor) -> Tensor:
