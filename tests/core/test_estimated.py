@@ -20,6 +20,7 @@ from blurfield.restoration.estimated import (
     TRUST,
     doubt_by,
     doubt_in_estimate,
+    judge,
     sharp_share,
 )
 from blurfield.restoration.estimated import evidence as find_evidence
@@ -64,7 +65,7 @@ def evidence(kernel: Tensor) -> Tensor:
 
 def doubt(sharp: Tensor, kernel: Tensor, misfit: float = 1.0, smoothing: float = 1.0) -> Tensor:
     blurry = scene()[1]
-    return doubt_in_estimate(
+    return judge(
         sharp,
         blurry,
         torch.full_like(blurry, misfit),
@@ -72,7 +73,7 @@ def doubt(sharp: Tensor, kernel: Tensor, misfit: float = 1.0, smoothing: float =
         field(kernel),
         smoothing=smoothing,
         poll=nothing,
-    )
+    ).doubt
 
 
 def test_who_guesses() -> None:
@@ -123,7 +124,16 @@ def test_crisp_images_need_fewer_reasons() -> None:
     sharp = scene()[0]
     crisp, usual, calm = (doubt(sharp, hook(), 2.0, s).mean() for s in (0.25, 1, 4))
     assert crisp < usual < calm
-    assert float(doubt(sharp, hook(), 5.0, 0).max()) == 0
+    none = doubt_in_estimate(
+        sharp,
+        scene()[1],
+        torch.full_like(sharp, 5.0),
+        NOISE,
+        field(hook()),
+        smoothing=0,
+        poll=nothing,
+    )
+    assert float(none.max()) == 0
 
 
 def found_with(noise: float, channels: int = 1) -> Tensor:
@@ -269,7 +279,7 @@ def test_parts_are_judged_like_the_whole() -> None:
     blurry = BlurOperator(whole).forward(grey)
     part = whole.crop((0, 41), (240, 199)).with_metadata(origin=[0, 41])
     found, local = (
-        doubt_in_estimate(
+        judge(
             grey[..., start:],
             blurry[..., start:],
             torch.ones_like(grey[..., start:]),
@@ -277,7 +287,7 @@ def test_parts_are_judged_like_the_whole() -> None:
             of,
             smoothing=3000.0,  # so that neither image is taken as it is
             poll=nothing,
-        )
+        ).doubt
         for of, start in ((whole, 0), (part, 41))
     )
     inner = 8 * hook().shape[-1]

@@ -25,6 +25,7 @@ from blurfield.restoration.learned_trust import (
     TOLD,
     LearnedTrust,
     TrustNetwork,
+    limited,
     log_odds,
     on_cells,
     views,
@@ -114,6 +115,7 @@ def test_untrained_network_is_a_little_more_cautious_than_the_rules(installed: P
     doubt = torch.rand(1, 50, 70, generator=torch.Generator().manual_seed(0))
     image = torch.rand(1, 50, 70, generator=torch.Generator().manual_seed(1))
     told = torch.randn(TOLD, 4, 5)
+    told[-1] = 0
     found = trust(doubt, image, image.sqrt(), told, 9, nothing)
     less = 1 / (1 + (1 - doubt) / doubt * np.exp(-CAUTION))
     torch.testing.assert_close(found, less, rtol=0, atol=0.005)
@@ -126,6 +128,24 @@ def test_network_shifts_the_odds(installed: Path) -> None:
     image = torch.rand(1, 32, 32)
     found = trust(doubt, image, image, torch.zeros(TOLD, 2, 2), 9, nothing)
     torch.testing.assert_close(found, torch.full_like(found, 1 / (1 + np.exp(2.0 - CAUTION))))
+
+
+def test_kernels_of_a_network_are_left_to_the_rules(installed: Path) -> None:
+    trust = LearnedTrust.load(CPU, write_weights(installed, bias=2.0))
+    assert trust is not None
+    image = torch.rand(1, 32, 32)
+    doubt = image.square()
+    told = torch.zeros(TOLD, 2, 2)
+    told[-1] = 1
+    found = trust(doubt, image, image, told, 9, nothing)
+    torch.testing.assert_close(found, doubt, rtol=0, atol=0.003)
+
+
+def test_network_cannot_overrule_certainty() -> None:
+    shift = torch.tensor([[-20.0, 2.0, 20.0]])
+    assert limited(shift, torch.zeros(TOLD, 1, 3)).tolist() == [[-20.5, 1.5, 2.5]]
+    sure = log_odds(torch.ones(1, 1)) + limited(torch.full((1, 1), 99.0), torch.zeros(TOLD, 1, 1))
+    assert float(sure.sigmoid()) < 0.002
 
 
 def test_what_is_far_away_has_no_influence() -> None:

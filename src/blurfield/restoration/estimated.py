@@ -35,6 +35,7 @@ __all__ = [
     "doubt_by",
     "doubt_in_estimate",
     "evidence",
+    "judge",
     "judged_windows",
     "observed",
     "sharp_share",
@@ -68,7 +69,7 @@ class Trust(NamedTuple):
         That of an image which is explained down to its noise, was changed by as much as the blur
         changes it, has gradients that tell nothing, and 1 % noise.
     misfit, amplification, sparsity, noise : float
-        By how much each kind of evidence changes it, see `doubt_in_estimate`.
+        By how much each kind of evidence changes it, see `judge`.
     still : float
         What it loses beside regions that are not blurred at all.
     too_sharp, too_good : float
@@ -155,6 +156,47 @@ def doubt_in_estimate(
 ) -> Tensor:
     """How far to go back from a restored image to the blurry one, around each pixel.
 
+    By rules, see `judge`, whose odds a `LearnedTrust` shifts where its weights are installed.
+
+    Parameters
+    ----------
+    sharp, blurry, misfit, noise, field, smoothing, channels, poll
+        See `judge`. With a smoothing of 0 the field is trusted fully.
+
+    Returns
+    -------
+    Tensor, shape (1, H, W)
+        From 0 where the restored image is trusted to 1 where only the blurry one is.
+    """
+    if smoothing == 0:
+        return torch.zeros_like(misfit)
+    judged = judge(
+        sharp, blurry, misfit, noise, field, smoothing=smoothing, channels=channels, poll=poll
+    )
+    observer = _OBSERVER.get()
+    if observer is not None:
+        observer(judged)
+        return torch.zeros_like(misfit)
+    learned = LearnedTrust.load(misfit.device)
+    if learned is None:
+        return judged.doubt
+    told = on_cells(judged.told())
+    return learned(judged.doubt, sharp, blurry, told, field.kernel_size, poll)
+
+
+def judge(
+    sharp: Tensor,
+    blurry: Tensor,
+    misfit: Tensor,
+    noise: NoiseModel,
+    field: KernelField,
+    *,
+    smoothing: float,
+    channels: int = 1,
+    poll: Callable[[], None],
+) -> Judged:
+    """Say by rules how far a restored image is wrong, around each pixel.
+
     An estimate may explain a blurry image down to its noise and be wrong all the same. What was
     made with it is hence trusted by degrees, and the share p of the way from the blurry image to
     the restored one is gone::
@@ -189,8 +231,6 @@ def doubt_in_estimate(
     beside what is not blurred. A misfit below e^−1.2 makes them smaller by the fourth power of what
     it lacks: images without blur have such. Between kernels of either origin, ln o is in between.
 
-    Where weights of a `TrustNetwork` are installed, it looks at both images and shifts ln o.
-
     Parameters
     ----------
     sharp, blurry : Tensor, shape (1, H, W)
@@ -202,7 +242,7 @@ def doubt_in_estimate(
     field : KernelField
         For images of this shape, on the same device.
     smoothing : float
-        The odds are divided by it; 0 trusts the field fully.
+        The odds are divided by it; not 0.
     channels : int
         Of how many channels the images are the mean.
     poll : callable
@@ -210,23 +250,13 @@ def doubt_in_estimate(
 
     Returns
     -------
-    Tensor, shape (1, H, W)
-        1 − p: 0 where the restored image is trusted to 1 where only the blurry one is.
+    Judged
+        With a doubt of 1 − p: 0 where the restored image is trusted to 1 where only the blurry one
+        is.
     """
-    if smoothing == 0:
-        return torch.zeros_like(misfit)
     windows = judged_windows(field)
     found = evidence(sharp, blurry, misfit, noise, field, windows, channels, poll)
-    doubt = doubt_by(found, windows, smoothing)
-    judged = Judged(sharp, blurry, found, windows, smoothing, doubt)
-    observer = _OBSERVER.get()
-    if observer is not None:
-        observer(judged)
-        return torch.zeros_like(doubt)
-    learned = LearnedTrust.load(doubt.device)
-    if learned is None:
-        return doubt
-    return learned(doubt, sharp, blurry, on_cells(judged.told()), field.kernel_size, poll)
+    return Judged(sharp, blurry, found, windows, smoothing, doubt_by(found, windows, smoothing))
 
 
 def judged_windows(field: KernelField) -> Windows:
@@ -243,7 +273,7 @@ def doubt_by(
     trust: Trust = TRUST,
     network: Trust = NETWORK_TRUST,
 ) -> Tensor:
-    """Return what `doubt_in_estimate` does for the `evidence` (6, N) in its windows.
+    """Return what `judge` does for the `evidence` (6, N) in its windows.
 
     `network` is for the part of the kernels that is a network's, `trust` for the rest.
     """
@@ -291,7 +321,7 @@ def evidence(
 
     The logarithms of misfit, amplification, sparsity and noise, how much of the window is not
     blurred at all, and how much of its kernels is a network's. For the parameters see
-    `doubt_in_estimate`.
+    `judge`.
     """
     weight = blurry.clamp_min(0).add_(_DARK).reciprocal_()
     blurred = BlurOperator(field, boundary="reflect", poll=poll).forward(blurry)

@@ -32,6 +32,7 @@ __all__ = [
     "TOLD",
     "LearnedTrust",
     "TrustNetwork",
+    "limited",
     "log_odds",
     "on_cells",
     "views",
@@ -58,8 +59,10 @@ _SURROUNDINGS = 5
 #: What a trained network's odds lose in logarithm: it has seen few photographs, and of others it is
 #: too sure. On held-out ones, this costs no gain, and images that become worse do so by less.
 CAUTION = 0.5
-#: Shares of doubt nearer to 0 and 1 than this are taken to be so far from them.
-_LEAST_DOUBT = 0.003
+#: By how much it may raise the logarithm of the odds: where rules are sure, it may not be surer.
+_MOST_RAISE = 3.0
+#: Logarithms of odds beyond these are as good as certain.
+_LEAST_ODDS, _MOST_ODDS = -9.0, 6.0
 
 
 class TrustNetwork(nn.Module):
@@ -157,7 +160,26 @@ def on_cells(values: Tensor) -> Tensor:
 
 def log_odds(doubt: Tensor) -> Tensor:
     """Logarithm of the odds that an image is right, for a doubt in [0, 1]."""
-    return -torch.logit(doubt, _LEAST_DOUBT)
+    return torch.logit(doubt).neg_().clamp_(_LEAST_ODDS, _MOST_ODDS)
+
+
+def limited(shift: Tensor, told: Tensor, caution: float = CAUTION) -> Tensor:
+    """How far what the network says counts, for the logarithms of the odds.
+
+    Only for kernels of windows. What restoration makes of a network's kernels is left to the rules:
+    they hardly err there, and with the training there is, this would.
+
+    Parameters
+    ----------
+    shift : Tensor, shape (…, h, w)
+        What the network says.
+    told : Tensor, shape (…, TOLD, h, w)
+        `blurfield.restoration.estimated.evidence` on cells.
+    caution : float
+        What is taken off.
+    """
+    of_windows = 1 - told[..., -1, :, :]
+    return (shift.clamp_max(_MOST_RAISE) - caution) * of_windows
 
 
 class LearnedTrust:
@@ -218,8 +240,9 @@ class LearnedTrust:
         seen = views(sharp, blurry)
         poll()
         shift = self._network(seen, told[None], [size], poll)
+        change = limited(shift, told[None])
         height, width = doubt.shape[1:]
         pixels = functional.interpolate(
-            shift[None], scale_factor=CELL, mode="bilinear", align_corners=False
+            change[None], scale_factor=CELL, mode="bilinear", align_corners=False
         )[0, :, :height, :width]
-        return (log_odds(doubt) + pixels - CAUTION).neg_().sigmoid_()
+        return (log_odds(doubt) + pixels).neg_().sigmoid_()

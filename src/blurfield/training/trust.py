@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from blurfield.restoration.learned_trust import ARCHITECTURE, CAUTION, TrustNetwork, log_odds, views
+from blurfield.restoration.learned_trust import (
+    ARCHITECTURE,
+    CAUTION,
+    TrustNetwork,
+    limited,
+    log_odds,
+    views,
+)
 
 from .kernels import turn
 from .trust_samples import BLOCK, read_samples
@@ -159,8 +166,9 @@ class TrustTask:
         turned = [turn(v, batch.orientation, ((-2, -1),)) for v in (seen, together("told"))]
         shift = network(*turned, [sample.size for sample in batch.samples]).float()
         back = _INVERSE[batch.orientation]
-        odds = log_odds(together("doubt")) + turn(shift, back, ((-2, -1),))
-        return _shares(odds - caution).cpu()
+        change = limited(turn(shift, back, ((-2, -1),)), together("told"), caution)
+        odds = log_odds(together("doubt")) + change
+        return _shares(odds).cpu()
 
 
 def gain(sample: TrustSample, share: Tensor) -> Tensor:
