@@ -69,7 +69,7 @@ def local_means_by_rows(
         for _ in strips:
             yield mean
         return
-    exact = torch.float32 if features.device.type == "mps" else torch.float64
+    exact = _exact(features)
     first, total = 0, features[..., :tall, :].sum(-2, keepdim=True, dtype=exact)
     for strip in strips:
         places = _nearest_window(torch.arange(strip.start, strip.stop), tall, height)
@@ -84,26 +84,30 @@ def local_means_by_rows(
 
 
 def mean_around(values: Tensor, reach: int) -> Tensor:
-    """Mean over the square of 2·reach + 1 around each place of (N, C, H, W), cut off at edges."""
-    for size, padding in _bands(values, reach):
-        values = functional.avg_pool2d(
-            values, size, stride=1, padding=padding, count_include_pad=False
-        )
+    """Mean over the square of 2·reach + 1 around each place of (…, H, W), cut off at edges."""
+    for axis in (-2, -1):
+        length = values.shape[axis]
+        sums = values.cumsum(axis, dtype=_exact(values))
+        places = torch.arange(length, device=values.device)
+        last, first = (places + reach).clamp_max(length - 1), places - reach - 1
+        total = sums.index_select(axis, last)
+        inner = first[first >= 0]  # where there is something in front of the square
+        total.narrow(axis, length - len(inner), len(inner)).sub_(sums.index_select(axis, inner))
+        count = (last - first.clamp_min(-1)).to(total)
+        values = (total / (count[:, None] if axis == -2 else count)).to(values)
     return values
 
 
 def most_around(values: Tensor, reach: int) -> Tensor:
-    """Maximum over the same squares."""
-    for size, padding in _bands(values, reach):
-        values = functional.max_pool2d(values, size, stride=1, padding=padding)
-    return values
-
-
-def _bands(values: Tensor, reach: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Sizes and paddings for squares, as one pass along each axis."""
+    """Maximum over the same squares, of (N, C, H, W)."""
     down, across = (min(reach, length - 1) for length in values.shape[-2:])
-    yield (2 * down + 1, 1), (down, 0)
-    yield (1, 2 * across + 1), (0, across)
+    tall = functional.max_pool2d(values, (2 * down + 1, 1), stride=1, padding=(down, 0))
+    return functional.max_pool2d(tall, (1, 2 * across + 1), stride=1, padding=(0, across))
+
+
+def _exact(values: Tensor) -> torch.dtype:
+    """What long sums are to be in: double precision where the device has it."""
+    return torch.float32 if values.device.type == "mps" else torch.float64
 
 
 def _axis_mean(features: Tensor, axis: int, side: int) -> Tensor:
