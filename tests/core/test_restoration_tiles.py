@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from blurfield import Cancelled, KernelField, deblur, simulate
+from blurfield.checkpoints import find
 from blurfield.image_parts import ImageParts
 from blurfield.images import LinearImage
 from blurfield.restoration import METHODS, deblurring, installed_methods, pilot
@@ -69,6 +70,13 @@ class TestSeams:
     @pytest.mark.parametrize("kind", ["uniform", "segments", "rotation"])
     def test_all_iterations(self, kind):
         assert difference("richardson-lucy", *blurry(kind, 0.003)) < 1e-3
+
+    def test_learned_trust_in_estimates(self):
+        """With an estimated field, the network for trust looks at each tile."""
+        image, field = blurry()
+        estimated = field.with_metadata(model="windowed", source={})
+        assert find("trust") is not None
+        assert difference("richardson-lucy", image, estimated) < 1e-3
 
     def test_published_variant(self):
         assert difference("richardson-lucy", *blurry(), variant="combined", iterations=10) < 1e-3
