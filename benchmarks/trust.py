@@ -9,8 +9,9 @@
 Photographs are blurred as by ``blurfield evaluate restoration``, their fields estimated, and the
 images restored without any doubt. What speaks for and against each of them, and the images, are
 kept in the folder ``--samples``; a run that was ended goes on there. Then the gain in PSNR of what
-the rules would have given back, without the network for trust, is told, for the constants of `blurfield.restoration.estimated` and, with
-``--fit``, for those with the greatest mean gain less a penalty for images that become worse.
+the rules would have given back, without the network for trust, is told, for the constants of
+`blurfield.restoration.estimated` and, with ``--fit``, for those with the greatest mean gain less a
+penalty for images that become worse.
 
 ``--model compact`` fits `NETWORK_TRUST`, others fit `TRUST`. A network sees photographs that it has
 been trained with better than others: give it ``--split val --apart 20``, which leaves out those of
